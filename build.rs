@@ -1,0 +1,31 @@
+//! Passes on what `nginx-sys` found out about the nginx that the module is built for.
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rustc-check-cfg=cfg(nginx_upstream_zone)");
+    println!("cargo::rustc-check-cfg=cfg(nginx_ssl)");
+    println!("cargo::rerun-if-env-changed=DEP_NGINX_FEATURES");
+    let features = std::env::var("DEP_NGINX_FEATURES").unwrap_or_default();
+    let has = |name| features.split(',').any(|feature| feature.trim() == name);
+    // A cfg is named for what nginx can do, not for a version: users build against any.
+    if has("http_upstream_zone") {
+        println!("cargo::rustc-cfg=nginx_upstream_zone");
+    }
+    // ngx_connection_t has `ssl` with either flag (ngx_connection.h).
+    if has("ssl") || has("http_ssl") || has("compat") {
+        println!("cargo::rustc-cfg=nginx_ssl");
+    }
+    println!("cargo::rerun-if-env-changed=DEP_NGINX_VERSION_NUMBER");
+    let number = std::env::var("DEP_NGINX_VERSION_NUMBER").ok().and_then(|n| n.parse::<u32>().ok());
+    let version = match number {
+        Some(n) => format!("{}.{}.{}", n / 1_000_000, n / 1_000 % 1_000, n % 1_000),
+        None => "unknown".to_owned(),
+    };
+    println!("cargo::rustc-env=NGINX_VERSION={version}");
+    // On macOS a module's undefined symbols must be left to the loader. The target's system
+    // counts, not that of the host that runs this script.
+    if std::env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("macos") {
+        println!("cargo::rustc-link-arg=-undefined");
+        println!("cargo::rustc-link-arg=dynamic_lookup");
+    }
+}

@@ -1,0 +1,30 @@
+//! From what nginx saw of an upstream failure to what it means.
+//!
+//! Pure logic: plain structs in, plain values out, no nginx type and no I/O. The nginx module
+//! observes ([`Observation`]), this crate decides ([`classify`]) and words the result
+//! ([`Record`], [`summary`], [`proxy_status`]).
+#![forbid(unsafe_code)]
+
+pub mod attempts;
+pub mod cause;
+pub mod errno;
+pub mod header;
+pub mod message;
+mod outcome;
+pub mod peer;
+mod proxy_status;
+mod record;
+pub mod ring;
+mod seconds;
+mod status;
+mod verdict;
+mod words;
+
+pub use cause::{Cause, Phase};
+pub use outcome::{Ending, Origin, Outcome, origin, outcome};
+pub use proxy_status::proxy_status;
+pub use record::{Attempt, Header, Parts, PeerReport, PeerState, Record, Request, Tcp, text};
+pub use seconds::Seconds;
+pub use status::{Module, Status, Totals, Zone};
+pub use verdict::{Failure, Observation, Progress, Verdict, classify};
+pub use words::{advice, summary};

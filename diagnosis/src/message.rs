@@ -1,0 +1,232 @@
+//! nginx's error messages: which are known, where an errno stands, where the message ends.
+//!
+//! Everything behind the message proper (request line, host, referrer) is written by the client,
+//! and some messages quote the upstream. So a message is matched from its start, an errno is read
+//! only at the place where that message carries one, and the line is never searched for a verdict.
+
+use memchr::memmem;
+
+/// What a known message says, before the phase decides which cause that is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `NGX_NO_RESOLVER` (`ngx_http_upstream_init_request`).
+    NoResolver,
+    /// A URL made from variables that cannot be used (`ngx_http_proxy_eval`, `ngx_parse_url`).
+    BadUrl,
+    /// `peer.get` returned `NGX_BUSY` (`ngx_http_upstream_connect`).
+    NoLiveUpstreams,
+    /// `connect()` failed, at once or later (`ngx_event_connect_peer`,
+    /// `ngx_http_upstream_test_connect`).
+    Connect,
+    /// `socket()` failed (`ngx_event_connect_peer`).
+    Socket,
+    /// The local side of the connection could not be set (`ngx_event_connect_peer`).
+    Bind,
+    /// No free `ngx_connection_t` (`ngx_get_connection`).
+    WorkerConnections,
+    /// The upstream closed with FIN too early.
+    Closed,
+    /// A read or write on the connection failed with an errno.
+    Io,
+    /// One of nginx's own timers ran out.
+    Timeout,
+    /// The header does not fit `u->buffer` (`ngx_http_upstream_process_header`).
+    HeaderTooBig,
+}
+
+enum Shape {
+    /// The message starts with this text; nothing behind it is read.
+    Text(&'static str),
+    /// This text, then ` (N: strerror)`.
+    Errno(&'static str),
+    /// `connect() to NAME failed (N: strerror)`: NAME is the peer's, known from `u->peer.name`.
+    Peer { before: &'static str, after: &'static str },
+    /// `bind(ADDRESS) failed (N: strerror)`: an address that nginx has parsed and printed.
+    Address { before: &'static str, after: &'static str },
+    /// `N worker_connections are not enough`.
+    Counted(&'static str),
+}
+
+use Shape::{Address, Counted, Errno, Peer, Text};
+
+/// Every message this crate knows, each with the kind of failure it reports.
+const KNOWN: &[(Shape, Kind)] = &[
+    (Text("no resolver defined to resolve "), Kind::NoResolver),
+    (Text("no port in upstream \""), Kind::BadUrl),
+    (Text("no host in upstream \""), Kind::BadUrl),
+    (Text("invalid host in upstream \""), Kind::BadUrl),
+    (Text("invalid port in upstream \""), Kind::BadUrl),
+    (Text("invalid port range in upstream \""), Kind::BadUrl),
+    (Text("invalid IPv6 address in upstream \""), Kind::BadUrl),
+    (Text("host not found in upstream \""), Kind::BadUrl),
+    (Text("no path in the unix domain socket in upstream \""), Kind::BadUrl),
+    (Text("too long path in the unix domain socket in upstream \""), Kind::BadUrl),
+    (Text("invalid URL prefix in \""), Kind::BadUrl),
+    (Text("zero length URI to proxy"), Kind::BadUrl),
+    (Text("no live upstreams"), Kind::NoLiveUpstreams),
+    (Peer { before: "connect() to ", after: " failed" }, Kind::Connect),
+    (Errno("connect() failed"), Kind::Connect),
+    (Errno("socket() failed"), Kind::Socket),
+    (Address { before: "bind(", after: ") failed" }, Kind::Bind),
+    (Errno("setsockopt(IP_TRANSPARENT) failed"), Kind::Bind),
+    (Errno("setsockopt(IPV6_TRANSPARENT) failed"), Kind::Bind),
+    (Counted(" worker_connections are not enough"), Kind::WorkerConnections),
+    (Text("upstream prematurely closed connection"), Kind::Closed),
+    (Errno("recv() failed"), Kind::Io),
+    (Errno("readv() failed"), Kind::Io),
+    (Errno("send() failed"), Kind::Io),
+    (Errno("writev() failed"), Kind::Io),
+    (Errno("sendfile() failed"), Kind::Io),
+    (Errno("upstream timed out"), Kind::Timeout),
+    (Text("upstream sent too big header"), Kind::HeaderTooBig),
+];
+
+/// A message that was recognised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// What it says.
+    pub kind: Kind,
+    /// The error number it carries.
+    pub errno: Option<i32>,
+}
+
+/// The part of a line behind nginx's own prefix `DATE TIME [level] PID#TID: *CONNECTION `,
+/// without the line feed (`ngx_log_error_core`). `None` where the line has another form.
+pub fn strip_prefix(line: &[u8]) -> Option<&[u8]> {
+    let rest = line.get(20..)?.strip_prefix(b"[")?;
+    let rest = rest.get(memchr::memchr(b']', rest)?..)?.strip_prefix(b"] ")?;
+    let rest = digits(rest)?.1.strip_prefix(b"#")?;
+    let rest = digits(rest)?.1.strip_prefix(b": ")?;
+    let rest = match rest.strip_prefix(b"*").and_then(digits) {
+        Some((_, rest)) => rest.strip_prefix(b" ")?,
+        None => rest,
+    };
+    Some(rest.strip_suffix(b"\n").unwrap_or(rest))
+}
+
+/// Recognises a message. `peer` is the name nginx gives the peer (`u->peer.name`).
+pub fn recognise(message: &[u8], peer: Option<&[u8]>) -> Option<Known> {
+    KNOWN.iter().find_map(|(shape, kind)| {
+        let errno = match shape {
+            Text(text) => {
+                message.strip_prefix(text.as_bytes())?;
+                None
+            }
+            Errno(text) => Some(errno(message.strip_prefix(text.as_bytes())?)?),
+            Peer { before, after } => {
+                let rest = message.strip_prefix(before.as_bytes())?.strip_prefix(peer?)?;
+                Some(errno(rest.strip_prefix(after.as_bytes())?)?)
+            }
+            Address { before, after } => {
+                let rest = message.strip_prefix(before.as_bytes())?;
+                let end = memmem::find(rest, after.as_bytes())?;
+                Some(errno(rest.get(end..)?.strip_prefix(after.as_bytes())?)?)
+            }
+            Counted(text) => {
+                digits(message)?.1.strip_prefix(text.as_bytes())?;
+                None
+            }
+        };
+        Some(Known { kind: *kind, errno })
+    })
+}
+
+/// The message proper: without the context that `ngx_http_log_error` appends.
+///
+/// That context starts with ` while ACTION` (`log->action`) and `, client: `. A message that
+/// quotes those words is cut short; it is shown to people and nothing is concluded from it.
+pub fn proper<'a>(message: &'a [u8], action: Option<&[u8]>) -> &'a [u8] {
+    let context = match action {
+        Some(action) => [b" while ".as_slice(), action].concat(),
+        None => b", client: ".to_vec(),
+    };
+    let end = memmem::find(message, &context).unwrap_or(message.len());
+    message.get(..end).unwrap_or(message)
+}
+
+/// Reads ` (N: ` as written by `ngx_log_errno`.
+fn errno(rest: &[u8]) -> Option<i32> {
+    let (number, rest) = digits(rest.strip_prefix(b" (")?)?;
+    rest.strip_prefix(b": ")?;
+    number.try_into().ok()
+}
+
+fn digits(text: &[u8]) -> Option<(u64, &[u8])> {
+    let len = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let (number, rest) = text.split_at_checked(len)?;
+    Some((std::str::from_utf8(number).ok()?.parse().ok()?, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LINE: &[u8] = b"2026/11/21 01:45:45 [error] 9446#9446: *17 connect() failed (111: Connection refused) while connecting to upstream, client: 127.0.0.1, server: , request: \"GET / HTTP/1.1\"\n";
+
+    fn kind(message: &str) -> Option<(Kind, Option<i32>)> {
+        recognise(message.as_bytes(), Some(b"10.0.0.1:80")).map(|known| (known.kind, known.errno))
+    }
+
+    #[test]
+    fn a_line_is_taken_apart() {
+        let message = strip_prefix(LINE).unwrap();
+        assert!(message.starts_with(b"connect() failed (111"));
+        assert!(!message.ends_with(b"\n"));
+        assert_eq!(recognise(message, None), Some(Known { kind: Kind::Connect, errno: Some(111) }));
+        assert_eq!(
+            proper(message, Some(b"connecting to upstream")),
+            b"connect() failed (111: Connection refused)"
+        );
+    }
+
+    #[test]
+    fn lines_of_another_form_are_left_alone() {
+        for line in [&b""[..], b"\n", b"2026/11/21 01:45:45", b"2026/11/21 01:45:45 [error] x#1: y"]
+        {
+            assert_eq!(strip_prefix(line), None);
+        }
+        // No connection number: the cycle's log.
+        let line = b"2026/11/21 01:45:45 [alert] 1#1: socket() failed (24: Too many open files)\n";
+        assert_eq!(strip_prefix(line), Some(&b"socket() failed (24: Too many open files)"[..]));
+    }
+
+    #[test]
+    fn messages_with_an_errno() {
+        assert_eq!(
+            kind("connect() to 10.0.0.1:80 failed (13: Permission denied) while"),
+            Some((Kind::Connect, Some(13)))
+        );
+        assert_eq!(
+            kind("bind([::1]:0) failed (99: Cannot assign requested address)"),
+            Some((Kind::Bind, Some(99)))
+        );
+        assert_eq!(
+            kind("512 worker_connections are not enough while connecting"),
+            Some((Kind::WorkerConnections, None))
+        );
+        // An errno is where the message carries it or the message is not known.
+        assert_eq!(kind("connect() failed"), None);
+        assert_eq!(kind("recv() failed (x: y)"), None);
+        assert_eq!(kind("recv() failed (99999999999: y)"), None);
+    }
+
+    /// A name that contains an errno of its own must not decide the cause.
+    #[test]
+    fn a_hostile_peer_name_is_skipped_as_a_whole() {
+        let peer = b"unix:/tmp/a failed (111: Connection refused)";
+        let message = b"connect() to unix:/tmp/a failed (111: Connection refused) failed (2: No such file or directory) while connecting";
+        assert_eq!(
+            recognise(message, Some(peer)),
+            Some(Known { kind: Kind::Connect, errno: Some(2) })
+        );
+        assert_eq!(recognise(b"connect() to other failed (2: x)", Some(peer)), None);
+    }
+
+    /// Known words anywhere but at the start are the client's or the upstream's.
+    #[test]
+    fn words_inside_a_message_decide_nothing() {
+        assert_eq!(kind("upstream sent invalid header: \"no live upstreams\""), None);
+        assert_eq!(kind("x connect() failed (111: Connection refused)"), None);
+        assert_eq!(kind("xno live upstreams"), None);
+    }
+}

@@ -1,0 +1,153 @@
+//! What became of the client's request, and who made the error.
+
+use serde::{Serialize, Serializer};
+
+use crate::cause::Cause;
+
+/// What the client got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The gateway's error.
+    Failed,
+    /// A good answer all the same: from another attempt, a stale cache entry, an error page.
+    Masked,
+    /// A response that was not complete.
+    Truncated,
+    /// The upstream's own error.
+    Passed,
+    /// Nothing: the client left.
+    Aborted,
+}
+
+impl Outcome {
+    /// Every outcome.
+    pub const ALL: [Outcome; 5] =
+        [Outcome::Failed, Outcome::Masked, Outcome::Truncated, Outcome::Passed, Outcome::Aborted];
+
+    /// The name used in variables and JSON.
+    pub fn slug(self) -> &'static str {
+        match self {
+            Outcome::Failed => "failed",
+            Outcome::Masked => "masked",
+            Outcome::Truncated => "truncated",
+            Outcome::Passed => "passed",
+            Outcome::Aborted => "aborted",
+        }
+    }
+
+    /// The position in [`Outcome::ALL`].
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// Who made the error that the client would have got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// nginx, for want of an answer.
+    Nginx,
+    /// The upstream answered with it.
+    Upstream,
+    /// nginx's cache held it.
+    Cache,
+    /// nginx's configuration or another module.
+    Config,
+}
+
+impl Origin {
+    /// The name used in variables and JSON.
+    pub fn slug(self) -> &'static str {
+        match self {
+            Origin::Nginx => "nginx",
+            Origin::Upstream => "upstream",
+            Origin::Cache => "cache",
+            Origin::Config => "config",
+        }
+    }
+}
+
+impl Serialize for Outcome {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.slug())
+    }
+}
+
+impl Serialize for Origin {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.slug())
+    }
+}
+
+/// The origin that goes with a cause.
+pub fn origin(cause: Cause) -> Origin {
+    match cause {
+        Cause::UpstreamResponse => Origin::Upstream,
+        Cause::CachedError => Origin::Cache,
+        Cause::LocalReturn => Origin::Config,
+        _ => Origin::Nginx,
+    }
+}
+
+/// How the client's request ended, or stands so far.
+#[derive(Clone, Copy, Debug)]
+pub struct Ending {
+    /// The cause of the last failed attempt.
+    pub cause: Cause,
+    /// The status the client got.
+    pub status: u16,
+    /// The failed attempt was the one that served the client, and its header had been sent.
+    pub cut_short: bool,
+    /// The client's connection is broken (`connection->error`).
+    pub client_gone: bool,
+}
+
+/// `NGX_HTTP_CLIENT_CLOSED_REQUEST`.
+const CLIENT_CLOSED_REQUEST: u16 = 499;
+
+/// What became of a request in which an attempt failed.
+pub fn outcome(ending: &Ending) -> Outcome {
+    if ending.cut_short {
+        Outcome::Truncated
+    } else if ending.status == CLIENT_CLOSED_REQUEST {
+        Outcome::Aborted
+    } else if ending.status >= 500 {
+        if ending.cause == Cause::UpstreamResponse { Outcome::Passed } else { Outcome::Failed }
+    } else if ending.client_gone {
+        Outcome::Aborted
+    } else {
+        Outcome::Masked
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outcomes() {
+        let end = Ending {
+            cause: Cause::ConnectionRefused,
+            status: 502,
+            cut_short: false,
+            client_gone: false,
+        };
+        assert_eq!(outcome(&end), Outcome::Failed);
+        // The client may leave while the error page is being sent: it failed before that.
+        assert_eq!(outcome(&Ending { client_gone: true, ..end }), Outcome::Failed);
+        assert_eq!(outcome(&Ending { status: 200, ..end }), Outcome::Masked);
+        assert_eq!(outcome(&Ending { status: 404, ..end }), Outcome::Masked);
+        assert_eq!(outcome(&Ending { status: 499, ..end }), Outcome::Aborted);
+        assert_eq!(outcome(&Ending { status: 200, client_gone: true, ..end }), Outcome::Aborted);
+        assert_eq!(outcome(&Ending { status: 200, cut_short: true, ..end }), Outcome::Truncated);
+        let passed = Ending { cause: Cause::UpstreamResponse, ..end };
+        assert_eq!(outcome(&passed), Outcome::Passed);
+        assert_eq!(outcome(&Ending { status: 200, ..passed }), Outcome::Masked);
+    }
+
+    #[test]
+    fn indexes_follow_the_list() {
+        for (at, outcome) in Outcome::ALL.iter().enumerate() {
+            assert_eq!(outcome.index(), at);
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! The record of one diagnosed request, as the JSON log line and the status endpoint give it.
+
+use std::borrow::Cow;
+
+use serde::Serialize;
+
+use crate::cause::{Cause, Phase};
+use crate::outcome::{Origin, Outcome};
+use crate::peer::State;
+use crate::seconds::Seconds;
+use crate::verdict::Verdict;
+use crate::words;
+
+/// Version of the JSON object.
+const VERSION: u8 = 1;
+
+/// Longest text taken over from a peer, a client or a log line, in bytes.
+const MAX_TEXT: usize = 512;
+
+/// Bytes that came from outside as text: valid UTF-8, bounded. JSON escaping is the serializer's.
+pub fn text(bytes: &[u8]) -> String {
+    let bounded = bytes.get(..MAX_TEXT).unwrap_or(bytes);
+    match String::from_utf8_lossy(bounded) {
+        Cow::Borrowed(valid) => valid.to_owned(),
+        // The bound may have cut a character in two: that is ours, not the sender's.
+        Cow::Owned(mut lossy) => {
+            if bytes.len() > MAX_TEXT && lossy.ends_with('\u{fffd}') {
+                lossy.pop();
+            }
+            lossy
+        }
+    }
+}
+
+/// What is known of the request, apart from its attempts.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Request {
+    /// ISO 8601 with milliseconds and the offset of the local time zone.
+    pub time: String,
+    /// Process id of the worker.
+    pub pid: i64,
+    /// Serial number of the client's connection (`$connection`).
+    pub connection: u64,
+    /// `$request_id`, 32 hexadecimal digits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+    /// Client address (`$remote_addr`).
+    pub client: String,
+    /// `server_name` of the server block.
+    pub server: String,
+    /// `$host`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// Request method.
+    pub method: String,
+    /// URI as the client sent it; without the query string unless it is to be kept.
+    pub uri: String,
+    /// Name of the location in which the upstream failed.
+    pub location: String,
+    /// Present and true where the failure was that of a subrequest.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub subrequest: bool,
+    /// `$status`; 0 while the response has none yet.
+    pub status: u16,
+}
+
+/// One diagnosed request.
+#[derive(Clone, Debug, Serialize)]
+pub struct Record {
+    v: u8,
+    /// The request.
+    #[serde(flatten)]
+    pub request: Request,
+    /// What the client got of it.
+    pub outcome: Outcome,
+    /// Who made the error.
+    pub origin: Origin,
+    /// Cause of the last failed attempt.
+    pub cause: Cause,
+    /// Phase of the last failed attempt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub phase: Option<Phase>,
+    /// RFC 9209 error type.
+    pub proxy_error: &'static str,
+    /// One sentence.
+    pub summary: String,
+    /// What to do first.
+    pub advice: String,
+    /// Name of the upstream group, or the address where there is no group.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upstream: Option<String>,
+    /// The protocol module: `proxy`, `fastcgi`, …
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub module: Option<String>,
+    /// `$request_time`.
+    pub request_time: Seconds,
+    /// Every attempt in order, the good ones too.
+    pub attempts: Vec<Attempt>,
+    /// The peers of the group, where the cause is that none could be chosen.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub peers: Vec<PeerReport>,
+}
+
+/// The parts of a record that are observed; the rest is derived from them.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    /// The request.
+    pub request: Request,
+    /// What the client got.
+    pub outcome: Outcome,
+    /// Group name.
+    pub upstream: Option<String>,
+    /// Protocol module.
+    pub module: Option<String>,
+    /// Time since the request came.
+    pub request_time: Seconds,
+    /// The attempts; at least one has a cause.
+    pub attempts: Vec<Attempt>,
+    /// The group's peers.
+    pub peers: Vec<PeerReport>,
+}
+
+impl Record {
+    /// Completes what was observed with the verdict and its words. `None` if no attempt failed.
+    pub fn new(parts: Parts) -> Option<Record> {
+        let Parts { request, outcome, upstream, module, request_time, attempts, peers } = parts;
+        let failed = attempts.iter().rev().find(|attempt| attempt.cause.is_some())?;
+        let cause = failed.cause?;
+        let named = matches!(cause, Cause::NoLiveUpstreams | Cause::MaxConnsReached);
+        Some(Record {
+            v: VERSION,
+            outcome,
+            origin: crate::outcome::origin(cause),
+            cause,
+            phase: failed.phase,
+            proxy_error: cause.row().proxy_error,
+            summary: words::summary(cause, failed, upstream.as_deref(), outcome),
+            advice: words::advice(cause, failed),
+            upstream,
+            module,
+            request_time,
+            peers: if named { peers } else { Vec::new() },
+            request,
+            attempts,
+        })
+    }
+
+    /// One line of JSON, without a line feed.
+    ///
+    /// # Errors
+    /// As `serde_json`; these types give it no reason to.
+    pub fn to_json(&self) -> Result<String, serde_json::Error> {
+        serde_json::to_string(self)
+    }
+}
+
+/// One attempt on one peer.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Attempt {
+    /// Address of the peer, as in `$upstream_addr`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer: Option<String>,
+    /// Why it failed; none for a good one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Cause>,
+    /// The phase it failed in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub phase: Option<Phase>,
+    /// As in `$upstream_status`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// Error number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub errno: Option<i32>,
+    /// Its symbol.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub errname: Option<String>,
+    /// nginx's own message.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// Time spent connecting, TLS handshake included, for failed connects too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connect_time: Option<Seconds>,
+    /// Time from the start of the attempt to its failure.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub elapsed: Option<Seconds>,
+    /// The connection came from the keepalive cache.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reused: Option<bool>,
+    /// Bytes sent on the connection for this request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_sent: Option<u64>,
+    /// Bytes received from the upstream for this request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_received: Option<u64>,
+    /// The response header's size.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub header: Option<Header>,
+    /// The kernel's view of the connection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tcp: Option<Tcp>,
+    /// nginx's view of the peer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer_state: Option<PeerState>,
+}
+
+impl Attempt {
+    /// Sets cause and phase.
+    pub fn set_verdict(&mut self, verdict: Verdict) {
+        self.cause = Some(verdict.cause);
+        self.phase = Some(verdict.phase);
+    }
+}
+
+/// Size of a response header.
+#[derive(Clone, Debug, Serialize)]
+pub struct Header {
+    /// Bytes seen.
+    pub size: u64,
+    /// The header ends there; otherwise it is at least that long.
+    pub exact: bool,
+    /// Size of nginx's buffer for it.
+    pub limit: u64,
+    /// The directive that sets the limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub directive: Option<String>,
+}
+
+/// From `TCP_INFO` (tcp(7)).
+#[derive(Clone, Debug, Serialize)]
+pub struct Tcp {
+    /// State of the connection, named as in RFC 9293.
+    pub state: &'static str,
+    /// Smoothed round-trip time (`tcpi_rtt`).
+    pub rtt: Seconds,
+    /// Segments retransmitted in all (`tcpi_total_retrans`).
+    pub retransmits: u64,
+    /// Time since data was last received (`tcpi_last_data_recv`): on a reused connection without
+    /// a byte of this response, how long it had been idle.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle: Option<Seconds>,
+    /// Time since data was last sent (`tcpi_last_data_sent`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since_sent: Option<Seconds>,
+}
+
+/// The state of a peer when the attempt was accounted for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PeerState {
+    /// Whether nginx may choose it.
+    pub state: State,
+    /// Failures counted within `fail_timeout`.
+    pub fails: u64,
+    /// `max_fails`.
+    pub max_fails: u64,
+    /// `fail_timeout`.
+    pub fail_timeout: Seconds,
+    /// For how long still it is out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unavailable_for: Option<Seconds>,
+    /// Marked `down`.
+    pub down: bool,
+    /// A backup server.
+    pub backup: bool,
+    /// `weight`.
+    pub weight: u64,
+    /// Connections in use.
+    pub conns: u64,
+    /// `max_conns`, 0 for no limit.
+    pub max_conns: u64,
+}
+
+/// One peer of a group in which none could be chosen.
+#[derive(Clone, Debug, Serialize)]
+pub struct PeerReport {
+    /// Its address.
+    pub peer: String,
+    /// Whether nginx may choose it.
+    pub state: State,
+    /// For how long still it is out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unavailable_for: Option<Seconds>,
+    /// A backup server.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub backup: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_valid_and_bounded() {
+        assert_eq!(text(b"plain"), "plain");
+        assert_eq!(text(b"a\xffb"), "a\u{fffd}b");
+        assert_eq!(text(&[b'x'; 2_000]).len(), MAX_TEXT);
+        // 'é' across the bound.
+        let mut long = vec![b'x'; MAX_TEXT - 1];
+        long.extend_from_slice("é and more".as_bytes());
+        assert_eq!(text(&long), "x".repeat(MAX_TEXT - 1));
+    }
+}

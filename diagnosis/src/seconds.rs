@@ -1,0 +1,50 @@
+//! Times as the interface gives them: seconds, with a fixed number of decimals like nginx's own.
+
+use std::fmt;
+
+use serde::ser::Error as _;
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
+
+/// A duration given in seconds, printed with the precision it was measured in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Seconds {
+    /// Milliseconds: nginx's clock.
+    Millis(u64),
+    /// Microseconds: the kernel's clock for a TCP connection.
+    Micros(u64),
+    /// Whole seconds: nginx's coarse clock (`ngx_time`).
+    Whole(u64),
+}
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Seconds::Millis(ms) => write!(f, "{}.{:03}", ms / 1_000, ms % 1_000),
+            Seconds::Micros(us) => write!(f, "{}.{:06}", us / 1_000_000, us % 1_000_000),
+            Seconds::Whole(s) => write!(f, "{s}"),
+        }
+    }
+}
+
+impl Serialize for Seconds {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        // A raw number keeps "0.004" as it is: through f64 a round-trip time of 39 µs would
+        // come out as 3.9e-5, which is valid and which no operator can grep for.
+        RawValue::from_string(self.to_string()).map_err(S::Error::custom)?.serialize(serializer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decimals_tell_the_precision() {
+        assert_eq!(Seconds::Millis(4).to_string(), "0.004");
+        assert_eq!(Seconds::Millis(61_002).to_string(), "61.002");
+        assert_eq!(Seconds::Micros(39).to_string(), "0.000039");
+        assert_eq!(serde_json::to_string(&Seconds::Micros(39)).unwrap(), "0.000039");
+        assert_eq!(serde_json::to_string(&Seconds::Whole(10)).unwrap(), "10");
+    }
+}

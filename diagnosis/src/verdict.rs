@@ -1,0 +1,333 @@
+//! From one error line, and the structures at that moment, to a cause and a phase.
+
+use nix::errno::Errno;
+
+use crate::cause::{Cause, Phase};
+use crate::message::{self, Kind, Known};
+use crate::peer::Capacity;
+
+/// How far nginx's structures say the attempt has come. Structures before words: `log->action`
+/// says "reading response header" while a large request is still being sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// A TLS handshake was begun on the connection and has not completed
+    /// (`connection->ssl->handshaked`).
+    pub tls_handshake: bool,
+    /// `u->request_sent`.
+    pub request_sent: bool,
+    /// `u->request_body_sent`.
+    pub request_body_sent: bool,
+    /// The header was parsed: `u->state->header_time` is set.
+    pub header_done: bool,
+}
+
+impl Progress {
+    fn phase(self) -> Phase {
+        if self.header_done {
+            Phase::Body
+        } else if self.tls_handshake {
+            Phase::Tls
+        } else if !self.request_sent {
+            Phase::Connect
+        } else if !self.request_body_sent {
+            Phase::Send
+        } else {
+            Phase::Header
+        }
+    }
+}
+
+/// What was to be seen when nginx logged an error for an upstream request.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Observation<'a> {
+    /// The message, without nginx's prefix (see [`message::strip_prefix`]).
+    pub message: &'a [u8],
+    /// `log->action`.
+    pub action: Option<&'a [u8]>,
+    /// `u->peer.name`.
+    pub peer: Option<&'a [u8]>,
+    /// The peer is a unix socket.
+    pub unix: bool,
+    /// `u->resolved->ctx->state` where that is an error: 1 to 5 are DNS response codes, larger
+    /// numbers an errno (`ngx_resolver_strerror`).
+    pub resolver_error: Option<i64>,
+    /// How far the attempt has come.
+    pub progress: Progress,
+    /// `u->peer.cached`: the connection came from the keepalive cache.
+    pub reused: bool,
+    /// Bytes of the response that came so far.
+    pub received: u64,
+    /// What the group's peers could take, if that can be known.
+    pub capacity: Option<Capacity>,
+}
+
+/// Why an attempt failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// The cause.
+    pub cause: Cause,
+    /// The phase it failed in.
+    pub phase: Phase,
+}
+
+/// What one error line says of an attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The verdict; `None` where the message is not known: the line may have been noise, and
+    /// whether the attempt failed is told by how it ended.
+    pub verdict: Option<Verdict>,
+    /// The phase the line came in.
+    pub phase: Phase,
+    /// The errno in the message.
+    pub errno: Option<i32>,
+    /// The message failed before a connection existed, so nothing of one may be reported.
+    pub before_connection: bool,
+    /// What the message said, if it is known.
+    pub kind: Option<Kind>,
+}
+
+/// `NGX_RESOLVE_NXDOMAIN`, from nginx's `ngx_resolver.h`.
+const RESOLVE_NXDOMAIN: i64 = 3;
+
+/// Decides what an error line means.
+pub fn classify(seen: &Observation<'_>) -> Failure {
+    if let Some(state) = seen.resolver_error {
+        // The message starts with the name, which a client may have chosen: only the state counts.
+        let cause = match state {
+            RESOLVE_NXDOMAIN => Cause::DnsNotFound,
+            s if s == Errno::ETIMEDOUT as i64 => Cause::DnsTimedOut,
+            _ => Cause::DnsFailure,
+        };
+        return Failure {
+            verdict: Some(Verdict { cause, phase: Phase::Resolve }),
+            phase: Phase::Resolve,
+            errno: (cause == Cause::DnsTimedOut).then_some(Errno::ETIMEDOUT as i32),
+            before_connection: true,
+            kind: None,
+        };
+    }
+    let Some(known) = message::recognise(seen.message, seen.peer) else {
+        return Failure {
+            verdict: None,
+            phase: seen.progress.phase(),
+            errno: None,
+            before_connection: false,
+            kind: None,
+        };
+    };
+    // request_sent and the rest are those of the attempt before until a connection exists, so
+    // these kinds bring their phase with them.
+    let (phase, before_connection) = match known.kind {
+        Kind::NoResolver => (Phase::Resolve, true),
+        Kind::BadUrl | Kind::NoLiveUpstreams => (Phase::Select, true),
+        Kind::Connect | Kind::Socket | Kind::Bind | Kind::WorkerConnections => {
+            (Phase::Connect, true)
+        }
+        Kind::Closed | Kind::Io | Kind::Timeout | Kind::HeaderTooBig => {
+            (seen.progress.phase(), false)
+        }
+    };
+    let cause = cause(known, phase, seen);
+    Failure {
+        verdict: Some(Verdict { cause, phase }),
+        phase,
+        errno: known.errno,
+        before_connection,
+        kind: Some(known.kind),
+    }
+}
+
+fn cause(known: Known, phase: Phase, seen: &Observation<'_>) -> Cause {
+    match known.kind {
+        Kind::NoResolver => Cause::DnsNoResolver,
+        Kind::BadUrl => Cause::InvalidUpstreamUrl,
+        Kind::NoLiveUpstreams => match seen.capacity {
+            Some(Capacity::Full) => Cause::MaxConnsReached,
+            Some(Capacity::None) | None => Cause::NoLiveUpstreams,
+        },
+        Kind::Connect => connect_error(known.errno, seen.unix),
+        Kind::Socket => match known.errno.map(Errno::from_raw) {
+            Some(Errno::EMFILE | Errno::ENFILE) => Cause::LocalFdsExhausted,
+            _ => Cause::Unknown,
+        },
+        Kind::Bind => Cause::BindFailed,
+        Kind::WorkerConnections => Cause::WorkerConnectionsExhausted,
+        Kind::Closed => closed(phase, seen, Cause::ClosedBeforeResponse, Cause::ClosedInHeader),
+        Kind::Io => match known.errno.map(Errno::from_raw) {
+            Some(Errno::ECONNRESET | Errno::EPIPE) => {
+                closed(phase, seen, Cause::ConnectionReset, Cause::ConnectionReset)
+            }
+            Some(Errno::ETIMEDOUT) => timed_out(phase),
+            Some(Errno::EHOSTUNREACH | Errno::ENETUNREACH | Errno::EHOSTDOWN | Errno::ENETDOWN) => {
+                Cause::Unreachable
+            }
+            _ => Cause::Unknown,
+        },
+        Kind::Timeout => timed_out(phase),
+        Kind::HeaderTooBig => Cause::HeaderTooBig,
+    }
+}
+
+/// A close or reset after the connection stood: `nothing` and `some` are the causes on a fresh
+/// connection with no byte and with some bytes of the header received.
+fn closed(phase: Phase, seen: &Observation<'_>, nothing: Cause, some: Cause) -> Cause {
+    match phase {
+        Phase::Tls => Cause::TlsClosed,
+        Phase::Body => Cause::ResponseTruncated,
+        _ if seen.received > 0 => some,
+        _ if seen.reused => Cause::KeepaliveRace,
+        _ => nothing,
+    }
+}
+
+fn timed_out(phase: Phase) -> Cause {
+    match phase {
+        Phase::Resolve | Phase::Select | Phase::Connect => Cause::ConnectionTimedOut,
+        Phase::Tls => Cause::TlsTimedOut,
+        Phase::Send => Cause::SendTimedOut,
+        Phase::Header => Cause::ResponseTimedOut,
+        Phase::Body => Cause::BodyTimedOut,
+    }
+}
+
+/// The errors of connect(2) and unix(7), and what a pending SO_ERROR can be.
+fn connect_error(errno: Option<i32>, unix: bool) -> Cause {
+    match errno.map(Errno::from_raw) {
+        Some(Errno::ECONNREFUSED) => Cause::ConnectionRefused,
+        Some(Errno::ETIMEDOUT) => Cause::ConnectionTimedOut,
+        Some(Errno::ENETUNREACH | Errno::EHOSTUNREACH | Errno::ENETDOWN | Errno::EHOSTDOWN) => {
+            Cause::Unreachable
+        }
+        Some(Errno::EACCES | Errno::EPERM) => Cause::PermissionDenied,
+        Some(Errno::ENOENT) => Cause::SocketNotFound,
+        // connect(2): EAGAIN is a full backlog for a unix socket, a lack of ports otherwise.
+        Some(Errno::EAGAIN) if unix => Cause::ListenQueueFull,
+        Some(Errno::EAGAIN | Errno::EADDRNOTAVAIL) => Cause::LocalPortsExhausted,
+        Some(Errno::ECONNRESET | Errno::EPIPE) => Cause::ConnectionReset,
+        _ => Cause::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(message: &str) -> Observation<'_> {
+        Observation {
+            message: message.as_bytes(),
+            progress: Progress { request_sent: true, request_body_sent: true, ..WAITING },
+            ..Observation::default()
+        }
+    }
+
+    const WAITING: Progress = Progress {
+        tls_handshake: false,
+        request_sent: false,
+        request_body_sent: false,
+        header_done: false,
+    };
+
+    fn verdict(seen: &Observation<'_>) -> (&'static str, &'static str) {
+        let verdict = classify(seen).verdict.unwrap();
+        (verdict.cause.slug(), verdict.phase.slug())
+    }
+
+    #[test]
+    fn errors_of_connect() {
+        for (errno, unix, slug) in [
+            (111, false, "connection_refused"),
+            (110, false, "connection_timed_out"),
+            (101, false, "unreachable"),
+            (113, false, "unreachable"),
+            (13, true, "permission_denied"),
+            (1, false, "permission_denied"),
+            (2, true, "socket_not_found"),
+            (11, true, "listen_queue_full"),
+            (11, false, "local_ports_exhausted"),
+            (99, false, "local_ports_exhausted"),
+            (104, false, "connection_reset"),
+            (22, false, "unknown"),
+        ] {
+            let message = format!("connect() failed ({errno}: x) while");
+            let seen = Observation { unix, ..seen(&message) };
+            assert_eq!(verdict(&seen), (slug, "connect"), "{errno}");
+            assert_eq!(classify(&seen).errno, Some(errno));
+        }
+    }
+
+    /// The structures still hold what the attempt before left in them.
+    #[test]
+    fn a_failure_before_the_connection_ignores_the_attempt_before() {
+        let mut seen = seen("no live upstreams while connecting to upstream");
+        seen.reused = true;
+        seen.received = 100;
+        assert_eq!(verdict(&seen), ("no_live_upstreams", "select"));
+        assert!(classify(&seen).before_connection);
+        seen.capacity = Some(Capacity::Full);
+        assert_eq!(verdict(&seen), ("max_conns_reached", "select"));
+    }
+
+    #[test]
+    fn closes_by_phase_and_connection() {
+        let fin = seen("upstream prematurely closed connection while");
+        let rst = seen("recv() failed (104: Connection reset by peer) while");
+        let epipe = seen("writev() failed (32: Broken pipe) while");
+        let with = |seen: &Observation<'static>, reused, received, progress| {
+            verdict(&Observation { reused, received, progress, ..*seen })
+        };
+        let header = fin.progress;
+        let send = Progress { request_body_sent: false, ..header };
+        let body = Progress { header_done: true, ..header };
+        let tls = Progress { tls_handshake: true, ..WAITING };
+        assert_eq!(with(&fin, false, 0, header), ("closed_before_response", "header"));
+        assert_eq!(with(&fin, false, 9, header), ("closed_in_header", "header"));
+        assert_eq!(with(&fin, true, 9, header), ("closed_in_header", "header"));
+        assert_eq!(with(&fin, true, 0, header), ("keepalive_race", "header"));
+        assert_eq!(with(&rst, true, 0, header), ("keepalive_race", "header"));
+        assert_eq!(with(&epipe, true, 0, send), ("keepalive_race", "send"));
+        assert_eq!(with(&epipe, false, 0, send), ("connection_reset", "send"));
+        assert_eq!(with(&rst, false, 9, header), ("connection_reset", "header"));
+        assert_eq!(with(&rst, true, 9, header), ("connection_reset", "header"));
+        assert_eq!(with(&fin, true, 9, body), ("response_truncated", "body"));
+        assert_eq!(with(&rst, false, 9, body), ("response_truncated", "body"));
+        assert_eq!(with(&rst, false, 0, tls), ("tls_closed", "tls"));
+    }
+
+    #[test]
+    fn timeouts_by_phase() {
+        let timeout = seen("upstream timed out (110: Connection timed out) while");
+        let header = timeout.progress;
+        for (progress, slug, phase) in [
+            (WAITING, "connection_timed_out", "connect"),
+            (Progress { tls_handshake: true, ..WAITING }, "tls_timed_out", "tls"),
+            (Progress { request_body_sent: false, ..header }, "send_timed_out", "send"),
+            (header, "response_timed_out", "header"),
+            (Progress { header_done: true, ..header }, "body_timed_out", "body"),
+        ] {
+            assert_eq!(verdict(&Observation { progress, ..timeout }), (slug, phase));
+        }
+    }
+
+    #[test]
+    fn resolver_failures_go_by_the_state_not_the_text() {
+        for (state, slug) in [
+            (1, "dns_failure"),
+            (2, "dns_failure"),
+            (3, "dns_not_found"),
+            (5, "dns_failure"),
+            (110, "dns_timed_out"),
+        ] {
+            let mut seen = seen("no live upstreams could not be resolved (3: Host not found)");
+            seen.resolver_error = Some(state);
+            assert_eq!(verdict(&seen), (slug, "resolve"));
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_is_no_verdict() {
+        assert_eq!(classify(&seen("something new went wrong")).verdict, None);
+        assert_eq!(verdict(&seen("socket() failed (24: x)")).0, "local_fds_exhausted");
+        assert_eq!(verdict(&seen("socket() failed (12: x)")).0, "unknown");
+        assert_eq!(verdict(&seen("recv() failed (5: x)")).0, "unknown");
+    }
+}

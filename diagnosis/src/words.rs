@@ -1,0 +1,222 @@
+//! Plain English: the sentence that says what happened, and the one that says what to do.
+
+use nix::errno::Errno;
+
+use crate::cause::Cause;
+use crate::outcome::Outcome;
+use crate::record::{Attempt, Header};
+use crate::seconds::Seconds;
+
+/// One sentence with the numbers in it.
+pub fn summary(cause: Cause, failed: &Attempt, upstream: Option<&str>, outcome: Outcome) -> String {
+    let peer = failed.peer.as_deref().or(upstream).unwrap_or("the upstream");
+    let plain = || cause.row().meaning.replace("{peer}", peer);
+    let elapsed = failed.elapsed;
+    let mut sentence = match cause {
+        Cause::HeaderTooBig => header_too_big(peer, failed.header.as_ref()).unwrap_or_else(plain),
+        Cause::KeepaliveRace => keepalive_race(peer, failed),
+        Cause::ConnectionTimedOut => match failed.connect_time {
+            Some(time) => format!("{peer} did not answer the connection attempt within {time} s"),
+            None => plain(),
+        },
+        Cause::ResponseTimedOut => match elapsed {
+            Some(time) => {
+                format!("{peer} accepted the request and sent no response header within {time} s")
+            }
+            None => plain(),
+        },
+        Cause::ClosedInHeader => match &failed.header {
+            Some(header) => format!(
+                "{peer} closed the connection after {} bytes of the response header",
+                header.size
+            ),
+            None => plain(),
+        },
+        Cause::UpstreamResponse => match failed.status {
+            Some(status) => format!("{peer} answered {status} itself"),
+            None => plain(),
+        },
+        Cause::NoLiveUpstreams | Cause::MaxConnsReached => match upstream {
+            Some(group) => format!("upstream \"{group}\": {}", plain()),
+            None => plain(),
+        },
+        Cause::Unknown => match &failed.message {
+            Some(message) => format!("{}: {message}", plain()),
+            None => plain(),
+        },
+        _ => plain(),
+    };
+    // A timeout says so in words: its errno is nginx's own (`NGX_ETIMEDOUT`).
+    if let Some(name) = &failed.errname
+        && failed.errno != Some(Errno::ETIMEDOUT as i32)
+    {
+        sentence.push_str(&format!(" ({name})"));
+    }
+    sentence.push('.');
+    if outcome == Outcome::Masked {
+        sentence.push_str(" The client was served all the same.");
+    }
+    capitalised(sentence)
+}
+
+/// What to do first.
+pub fn advice(cause: Cause, failed: &Attempt) -> String {
+    match (cause, &failed.header) {
+        (Cause::HeaderTooBig, Some(header)) => buffer_advice(header),
+        _ => cause.row().advice.to_owned(),
+    }
+}
+
+fn header_too_big(peer: &str, header: Option<&Header>) -> Option<String> {
+    let Header { size, exact, limit, directive } = header?;
+    let bound = if *exact { "" } else { "at least " };
+    let buffer = directive.as_deref().unwrap_or("nginx's buffer");
+    Some(format!("{peer} sent a response header of {bound}{size} bytes; {buffer} is {limit}"))
+}
+
+fn keepalive_race(peer: &str, failed: &Attempt) -> String {
+    let did = if failed.errno.is_some() { "reset" } else { "closed" };
+    match failed.tcp.as_ref().and_then(|tcp| tcp.idle) {
+        Some(idle) => format!(
+            "{peer} {did} a reused connection {} s after its last response, before sending a byte",
+            rounded(idle)
+        ),
+        None => format!("{peer} {did} a reused connection before sending a byte of the response"),
+    }
+}
+
+/// An age is read by people: hundredths of a second are enough.
+fn rounded(time: Seconds) -> String {
+    match time {
+        Seconds::Millis(ms) => {
+            let hundredths = ms.saturating_add(5) / 10;
+            format!("{}.{:02}", hundredths / 100, hundredths % 100)
+        }
+        other => other.to_string(),
+    }
+}
+
+/// Page size that nginx's buffer directives default to, and the step values are given in.
+const STEP: u64 = 4_096;
+
+/// With the defaults (`proxy_buffers 8 4k`), `proxy_busy_buffers_size` is twice the larger of the
+/// two sizes and must stay below all buffers less one (28k): `ngx_http_proxy_merge_loc_conf`.
+const LARGEST_WITH_DEFAULT_BUFFERS: u64 = 12_288;
+
+fn buffer_advice(header: &Header) -> String {
+    let directive = header.directive.as_deref().unwrap_or("proxy_buffer_size");
+    // One byte more than the header: nginx takes a header that fills the buffer to the byte for
+    // the end of the response.
+    let wanted = header.size.max(header.limit).saturating_add(1);
+    let value = wanted.div_ceil(STEP).saturating_mul(STEP);
+    let kilobytes = value / 1_024;
+    let mut advice = if header.exact {
+        format!("Set {directive} {kilobytes}k; ")
+    } else {
+        format!("Set {directive} to at least {kilobytes}k: the header's end was not seen; ")
+    };
+    let buffers = directive.replace("_buffer_size", "_buffers");
+    if value > LARGEST_WITH_DEFAULT_BUFFERS && buffers != directive {
+        advice.push_str(&format!("with it {buffers} 8 {kilobytes}k; "));
+    }
+    advice
+        .push_str("or make the upstream send less, large Set-Cookie headers are the usual reason.");
+    advice
+}
+
+/// Capitalises a sentence that begins with a word of ours; a peer's name and "nginx" stay.
+fn capitalised(mut sentence: String) -> String {
+    let ours = ["the ", "no ", "upstream "].iter().any(|word| sentence.starts_with(word));
+    if let Some(first) = sentence.get_mut(..1)
+        && ours
+    {
+        first.make_ascii_uppercase();
+    }
+    sentence
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Tcp;
+
+    fn attempt() -> Attempt {
+        Attempt { peer: Some("10.0.3.7:8080".into()), ..Attempt::default() }
+    }
+
+    fn said(cause: Cause, failed: &Attempt) -> String {
+        summary(cause, failed, Some("app"), Outcome::Failed)
+    }
+
+    #[test]
+    fn sentences() {
+        let refused =
+            Attempt { errno: Some(111), errname: Some("ECONNREFUSED".into()), ..attempt() };
+        assert_eq!(
+            said(Cause::ConnectionRefused, &refused),
+            "10.0.3.7:8080 refused the connection (ECONNREFUSED)."
+        );
+        assert_eq!(
+            summary(Cause::ConnectionRefused, &refused, None, Outcome::Masked),
+            "10.0.3.7:8080 refused the connection (ECONNREFUSED). The client was served all the same."
+        );
+        let tcp = Tcp {
+            state: "CLOSE_WAIT",
+            rtt: Seconds::Micros(39),
+            retransmits: 0,
+            idle: Some(Seconds::Millis(5_003)),
+            since_sent: None,
+        };
+        assert_eq!(
+            said(Cause::KeepaliveRace, &Attempt { tcp: Some(tcp), ..attempt() }),
+            "10.0.3.7:8080 closed a reused connection 5.00 s after its last response, before sending a byte."
+        );
+        let slow = Attempt {
+            elapsed: Some(Seconds::Millis(60_001)),
+            errno: Some(110),
+            errname: Some("ETIMEDOUT".into()),
+            ..attempt()
+        };
+        assert_eq!(
+            said(Cause::ResponseTimedOut, &slow),
+            "10.0.3.7:8080 accepted the request and sent no response header within 60.001 s."
+        );
+        assert_eq!(
+            said(Cause::NoLiveUpstreams, &Attempt { peer: Some("app".into()), ..attempt() }),
+            "Upstream \"app\": nginx had no server of the group left to try: each is down or was taken out after failures."
+        );
+        let strange = Attempt { message: Some("something new".into()), ..attempt() };
+        assert_eq!(
+            said(Cause::Unknown, &strange),
+            "10.0.3.7:8080 failed, and the error nginx logged is not one this module knows: something new."
+        );
+    }
+
+    #[test]
+    fn buffer_sizes_to_set() {
+        let header = |size, exact, limit| Attempt {
+            header: Some(Header {
+                size,
+                exact,
+                limit,
+                directive: Some("proxy_buffer_size".into()),
+            }),
+            ..attempt()
+        };
+        assert_eq!(
+            said(Cause::HeaderTooBig, &header(9_043, true, 4_096)),
+            "10.0.3.7:8080 sent a response header of 9043 bytes; proxy_buffer_size is 4096."
+        );
+        let advice = |attempt| super::advice(Cause::HeaderTooBig, &attempt);
+        assert!(advice(header(9_043, true, 4_096)).starts_with("Set proxy_buffer_size 12k; or"));
+        assert!(advice(header(8_192, true, 4_096)).starts_with("Set proxy_buffer_size 12k; or"));
+        assert!(
+            advice(header(12_300, true, 4_096))
+                .starts_with("Set proxy_buffer_size 16k; with it proxy_buffers 8 16k; or")
+        );
+        assert!(
+            advice(header(4_096, false, 4_096))
+                .starts_with("Set proxy_buffer_size to at least 8k: the header's end was not seen")
+        );
+    }
+}

@@ -1,0 +1,128 @@
+//! Which system packages are needed, and what to do about missing ones.
+
+use crate::workspace::Name;
+
+/// How to tell that a package's content is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Probe {
+    /// A program, from whichever package: `cc` may be gcc or clang.
+    Program(&'static str),
+    /// A C header.
+    Header(&'static str),
+    /// libclang, in any version.
+    Libclang,
+    /// The package itself.
+    Package,
+}
+
+/// A system package, by its Debian name.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Need {
+    pub(crate) package: &'static str,
+    pub(crate) probe: Probe,
+}
+
+const fn need(package: &'static str, probe: Probe) -> Need {
+    Need { package, probe }
+}
+
+const COMMON: &[Need] = &[
+    need("gcc", Probe::Program("cc")),
+    need("libc6-dev", Probe::Header("stdlib.h")),
+    need("make", Probe::Program("make")),
+    // nginx's headers include theirs: the bindings need them even where
+    // nginx itself is not compiled.
+    need("libpcre2-dev", Probe::Header("pcre2.h")),
+    need("libssl-dev", Probe::Header("openssl/ssl.h")),
+    need("zlib1g-dev", Probe::Header("zlib.h")),
+    // For bindgen.
+    need("libclang-dev", Probe::Libclang),
+    // For tests in network namespaces.
+    need("iproute2", Probe::Program("ip")),
+    need("util-linux", Probe::Program("unshare")),
+];
+
+const DEBIAN: &[Need] = &[need("nginx", Probe::Package), need("nginx-dev", Probe::Package)];
+
+/// What the nginx called `name` needs.
+pub(crate) fn needs(name: Name) -> impl Iterator<Item = Need> {
+    let extra = if name == Name::Debian { DEBIAN } else { &[] };
+    COMMON.iter().chain(extra).copied()
+}
+
+/// What to do about missing packages.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Plan {
+    /// Nothing is missing.
+    Ready,
+    /// Install them.
+    Install,
+    /// Tell the user, in these words.
+    Refuse(String),
+}
+
+/// Decides what to do about the packages `missing`.
+pub(crate) fn plan(missing: &[&str], apt: bool, root: bool) -> Plan {
+    if missing.is_empty() {
+        return Plan::Ready;
+    }
+    let list = missing.join(" ");
+    let on_debian_only = missing.iter().any(|package| DEBIAN.iter().any(|n| n.package == *package));
+    match (apt, root) {
+        (true, true) => Plan::Install,
+        (true, false) => Plan::Refuse(format!(
+            "missing system packages: {list}\ninstall them, then try again:\n    \
+             sudo apt-get update && sudo apt-get install -y --no-install-recommends {list}"
+        )),
+        (false, _) if on_debian_only => Plan::Refuse(format!(
+            "the nginx `debian` is that of Debian or Ubuntu, and this system is neither \
+             (missing: {list}); choose `release` or `custom`"
+        )),
+        (false, _) => Plan::Refuse(format!(
+            "missing on this system, by the names Debian has for them: {list}\n\
+             install what your system calls these, then try again"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_missing() {
+        assert_eq!(plan(&[], true, false), Plan::Ready);
+        assert_eq!(plan(&[], false, false), Plan::Ready);
+    }
+
+    #[test]
+    fn root_on_debian_installs() {
+        assert_eq!(plan(&["make"], true, true), Plan::Install);
+    }
+
+    #[test]
+    fn a_user_on_debian_gets_the_command() {
+        let Plan::Refuse(text) = plan(&["make", "zlib1g-dev"], true, false) else { panic!() };
+        assert!(text.starts_with("missing system packages: make zlib1g-dev\n"), "{text}");
+        let command = "sudo apt-get install -y --no-install-recommends make zlib1g-dev";
+        assert!(text.ends_with(command), "{text}");
+    }
+
+    #[test]
+    fn elsewhere_nothing_is_installed() {
+        for root in [true, false] {
+            let Plan::Refuse(text) = plan(&["make"], false, root) else { panic!() };
+            assert!(text.contains("Debian has for them: make\n"), "{text}");
+            let Plan::Refuse(text) = plan(&["make", "nginx-dev"], false, root) else { panic!() };
+            assert!(text.contains("choose `release` or `custom`"), "{text}");
+        }
+    }
+
+    #[test]
+    fn only_debian_needs_the_distributions_nginx() {
+        let has = |name| needs(name).any(|need| need.package == "nginx-dev");
+        assert!(has(Name::Debian));
+        assert!(!has(Name::Release));
+        assert!(!has(Name::Custom));
+    }
+}

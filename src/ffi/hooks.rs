@@ -1,0 +1,176 @@
+//! What the module keeps for a request, and the hook on its upstream's finalization.
+//!
+//! `r->ctx[]` is cleared by internal redirects, so the record hangs on the request's pool: as the
+//! data of a cleanup, found again by the cleanup's handler. Subrequests share the main request's
+//! pool, and so the record. A request whose upstream never fails has none.
+
+use std::cell::{Cell, RefCell};
+use std::ffi::c_void;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use nginx_sys::{NGX_OK, ngx_http_request_t, ngx_int_t, ngx_pool_cleanup_add, ngx_pool_cleanup_t};
+
+use super::guard::guard;
+use super::request::Request;
+use super::upstream::{Upstream, UpstreamId};
+use crate::observe;
+use crate::present;
+use crate::record::Diagnosis;
+
+type Finalize = unsafe extern "C" fn(r: *mut ngx_http_request_t, rc: ngx_int_t);
+
+/// Requests of this worker that have a record now: while there are none, nothing is searched.
+static LIVE: AtomicUsize = AtomicUsize::new(0);
+
+#[derive(Default)]
+struct Kept {
+    diagnosis: RefCell<Diagnosis>,
+    /// The functions that were in place before the hook, one for each hooked upstream request.
+    originals: RefCell<Vec<(UpstreamId, Finalize)>>,
+    /// A panic happened while this request was looked at: nothing of it is believed any more.
+    disabled: Cell<bool>,
+}
+
+/// The record's place on the pool of a request.
+fn find<'a>(request: Request<'a>) -> Option<&'a Kept> {
+    if LIVE.load(Ordering::Relaxed) == 0 {
+        return None;
+    }
+    // SAFETY: the pool of a live request; its cleanups are a list that nginx only prepends to.
+    // With this handler, `data` is what keep() put there, freed with the pool.
+    unsafe {
+        let pool = request.raw().pool.as_ref()?;
+        let mut cleanup: *const ngx_pool_cleanup_t = pool.cleanup;
+        while let Some(entry) = cleanup.as_ref() {
+            if entry.handler.is_some_and(|handler| handler as usize == forget as *const () as usize)
+            {
+                return entry.data.cast::<Kept>().as_ref();
+            }
+            cleanup = entry.next;
+        }
+        None
+    }
+}
+
+/// As [`find`], making the place if there is none. `None` if memory is short.
+fn keep<'a>(request: Request<'a>) -> Option<&'a Kept> {
+    if let Some(kept) = find(request) {
+        return Some(kept);
+    }
+    // SAFETY: the pool of a live request. The cleanup runs when nginx destroys the pool, which
+    // is after the request's log phase.
+    unsafe {
+        let cleanup = NonNull::new(ngx_pool_cleanup_add(request.raw().pool, 0))?;
+        let kept = Box::into_raw(Box::<Kept>::default());
+        (*cleanup.as_ptr()).handler = Some(forget);
+        (*cleanup.as_ptr()).data = kept.cast();
+        LIVE.fetch_add(1, Ordering::Relaxed);
+        kept.as_ref()
+    }
+}
+
+/// `ngx_pool_cleanup_pt`: ends the record with its request.
+unsafe extern "C" fn forget(data: *mut c_void) {
+    guard((), || {
+        LIVE.fetch_sub(1, Ordering::Relaxed);
+        // SAFETY: made by Box::into_raw in keep(), and nginx runs a cleanup once.
+        drop(unsafe { Box::from_raw(data.cast::<Kept>()) });
+    });
+}
+
+impl Kept {
+    /// Runs `look` on the diagnosis, unless it is in use further up the stack (a line that the
+    /// module itself caused) or was given up.
+    fn with<T>(&self, look: impl FnOnce(&mut Diagnosis) -> T) -> Option<T> {
+        if self.disabled.get() {
+            return None;
+        }
+        let mut diagnosis = self.diagnosis.try_borrow_mut().ok()?;
+        // Set for the time of the call: it stays set only if the call ends by a panic.
+        self.disabled.set(true);
+        let value = look(&mut diagnosis);
+        self.disabled.set(false);
+        Some(value)
+    }
+}
+
+/// Looks at the record of a request, if it has one.
+pub(crate) fn with<T>(request: Request<'_>, look: impl FnOnce(&mut Diagnosis) -> T) -> Option<T> {
+    find(request)?.with(look)
+}
+
+/// Looks at the record of a request, which is made if there is none.
+pub(crate) fn with_new<T>(
+    request: Request<'_>,
+    look: impl FnOnce(&mut Diagnosis) -> T,
+) -> Option<T> {
+    keep(request)?.with(look)
+}
+
+/// Hooks the finalization of an upstream request. Once for each is enough; more do nothing.
+pub(crate) fn hook_finalize(request: Request<'_>, upstream: Upstream<'_>) {
+    let Some(kept) = keep(request) else { return };
+    let mut originals = kept.originals.borrow_mut();
+    if originals.iter().any(|(hooked, _)| *hooked == upstream.id()) {
+        return;
+    }
+    // SAFETY: the upstream request lives in the request's pool, and nothing else looks at it
+    // during this call. The protocol module has set its function, or none yet.
+    unsafe {
+        let u = request.raw().upstream;
+        if let Some(original) = (*u).finalize_request {
+            originals.push((upstream.id(), original));
+            (*u).finalize_request = Some(finalize);
+        }
+    }
+}
+
+/// Stands in `u->finalize_request`.
+unsafe extern "C" fn finalize(r: *mut ngx_http_request_t, rc: ngx_int_t) {
+    // SAFETY: nginx calls it with the request that the upstream request belongs to.
+    let original = guard(None, || unsafe {
+        let request = Request::from_raw(r)?;
+        let upstream = request.upstream()?.id();
+        let kept = find(request)?;
+        let originals = kept.originals.borrow();
+        originals.iter().find(|(hooked, _)| *hooked == upstream).map(|(_, original)| *original)
+    });
+    guard((), || {
+        // SAFETY: as above.
+        if let Some(request) = unsafe { Request::from_raw(r) } {
+            observe::finalized(request, rc);
+        }
+    });
+    if let Some(original) = original {
+        // SAFETY: the function that stood here before, with its own arguments.
+        unsafe { original(r, rc) };
+    }
+}
+
+/// `ngx_http_handler_pt` of the post-read phase: every request passes it early.
+pub(super) unsafe extern "C" fn post_read(r: *mut ngx_http_request_t) -> ngx_int_t {
+    // Neither reads anything but the request nor can panic: no boundary needed.
+    // SAFETY: nginx calls a phase handler with a live request.
+    if let Some(request) = unsafe { Request::from_raw(r) } {
+        super::log::learn_handler(request);
+    }
+    nginx_sys::NGX_DECLINED as ngx_int_t
+}
+
+/// `ngx_http_handler_pt` of the log phase.
+pub(super) unsafe extern "C" fn log_phase(r: *mut ngx_http_request_t) -> ngx_int_t {
+    // SAFETY: nginx calls a phase handler with a live request.
+    if let Some(request) = unsafe { Request::from_raw(r) }
+        && may_have_failed(request)
+    {
+        guard((), || present::emit(request));
+    }
+    NGX_OK as ngx_int_t
+}
+
+/// The test on the success path: a few loads and compares, nothing more.
+#[inline]
+pub(crate) fn may_have_failed(request: Request<'_>) -> bool {
+    LIVE.load(Ordering::Relaxed) != 0 || observe::upstream_answered_error(request)
+}

@@ -1,0 +1,158 @@
+//! `ngx_log_t`: the tap that hears what nginx logs, and the module's own lines.
+
+use std::collections::HashMap;
+use std::ffi::c_void;
+use std::mem::size_of;
+use std::ptr::{NonNull, addr_of};
+use std::slice;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use nginx_sys::{
+    NGX_LOG_ALERT, NGX_LOG_ERR, ngx_conf_t, ngx_http_core_loc_conf_t, ngx_http_log_ctx_t,
+    ngx_log_error_core, ngx_log_handler_pt, ngx_log_t, ngx_pcalloc, ngx_uint_t, u_char,
+};
+
+use super::guard::guard;
+use super::request::Request;
+use super::string;
+use crate::observe;
+
+/// Address of nginx's `ngx_http_log_error`, which is static: 0 until a request was seen.
+static HTTP_LOG_HANDLER: AtomicUsize = AtomicUsize::new(0);
+
+fn address(handler: ngx_log_handler_pt) -> usize {
+    handler.map_or(0, |handler| handler as usize)
+}
+
+/// Learns the handler that nginx gives the logs of HTTP connections. Only logs with this handler
+/// are believed to have an `ngx_http_log_ctx_t` in `data`: other modules reuse a location's
+/// `error_log` with data of their own.
+pub(crate) fn learn_handler(request: Request<'_>) {
+    if HTTP_LOG_HANDLER.load(Ordering::Relaxed) == 0 {
+        // SAFETY: a request has a connection, and that a log (ngx_http_init_connection).
+        let handler = unsafe { (*(*request.raw().connection).log).handler };
+        HTTP_LOG_HANDLER.store(address(handler), Ordering::Relaxed);
+    }
+}
+
+/// The log heads of one configuration: a head stands in front of each distinct `error_log`.
+#[derive(Default)]
+pub(crate) struct Heads(HashMap<usize, NonNull<ngx_log_t>>);
+
+impl Heads {
+    /// Puts a head in front of the location's `error_log`. False if memory is short.
+    ///
+    /// The original stays linked by pointer: without any `error_log` directive it is
+    /// `&cycle->new_log`, which nginx completes only after the configuration is read.
+    pub(crate) fn install(
+        &mut self,
+        cf: &mut ngx_conf_t,
+        clcf: &mut ngx_http_core_loc_conf_t,
+    ) -> bool {
+        let original = clcf.error_log;
+        if original.is_null() || self.0.values().any(|head| head.as_ptr() == original) {
+            return true;
+        }
+        let head = match self.0.get(&(original as usize)) {
+            Some(head) => *head,
+            None => {
+                // SAFETY: the configuration's pool outlives every connection that copies the head.
+                // ngx_log_t is all integers and pointers, for which zeros are valid.
+                let head = unsafe { ngx_pcalloc(cf.pool, size_of::<ngx_log_t>()) };
+                let Some(head) = NonNull::new(head.cast::<ngx_log_t>()) else { return false };
+                // SAFETY: allocated above, with room and alignment for an ngx_log_t.
+                unsafe {
+                    (*head.as_ptr()).writer = Some(tap);
+                    (*head.as_ptr()).next = original;
+                }
+                self.0.insert(original as usize, head);
+                head
+            }
+        };
+        clcf.error_log = head.as_ptr();
+        true
+    }
+
+    /// Gives each head its level, once the levels of all logs are known. It is never lower than
+    /// the original's: `ngx_log_error_core` stops at the first log whose level is too low, and
+    /// the user's own log would lose lines.
+    pub(crate) fn set_levels(&self) {
+        for head in self.0.values() {
+            // SAFETY: head and original live in the cycle, which is still being made.
+            unsafe {
+                let original = (*head.as_ptr()).next;
+                (*head.as_ptr()).log_level = (*original).log_level.max(NGX_LOG_ERR as ngx_uint_t);
+            }
+        }
+    }
+}
+
+/// A line as it reached the tap.
+#[derive(Clone, Copy)]
+pub(crate) struct Line<'a> {
+    /// The whole line, nginx's prefix and the line feed included.
+    pub(crate) text: &'a [u8],
+    /// `log->action`.
+    pub(crate) action: Option<&'a [u8]>,
+}
+
+/// `ngx_log_writer_pt` of a head. `log` is the connection's own log: ngx_set_connection_log()
+/// copied the writer into it.
+unsafe extern "C" fn tap(log: *mut ngx_log_t, level: ngx_uint_t, text: *mut u_char, len: usize) {
+    // With a debug log this is called for every debug line.
+    if level > NGX_LOG_ERR as ngx_uint_t {
+        return;
+    }
+    guard((), || {
+        // SAFETY: nginx calls a writer with the log it formatted the line for.
+        let Some(request) = (unsafe { current_request(log) }) else { return };
+        // SAFETY: `text` is ngx_log_error_core's buffer, `len` of it are filled; the action is a
+        // static string, or NULL.
+        let line = unsafe {
+            Line { text: slice::from_raw_parts(text, len), action: string::c_bytes((*log).action) }
+        };
+        observe::line(request, &line);
+    });
+}
+
+/// The request a line is about, if the log is that of an HTTP connection with a live request.
+///
+/// # Safety
+/// `log` is a log that nginx just wrote to.
+unsafe fn current_request<'a>(log: *const ngx_log_t) -> Option<Request<'a>> {
+    let known = HTTP_LOG_HANDLER.load(Ordering::Relaxed);
+    // SAFETY: valid by the caller's contract.
+    let log = unsafe { &*log };
+    if known == 0 || address(log.handler) != known {
+        return None;
+    }
+    // SAFETY: with that handler, `data` is the connection's context (ngx_http_init_connection).
+    // Its requests are NULL once they are freed (ngx_http_free_request).
+    unsafe {
+        let context = log.data.cast::<ngx_http_log_ctx_t>().as_ref()?;
+        if context.request.is_null() {
+            return None;
+        }
+        Request::from_raw(context.current_request)
+    }
+}
+
+/// Writes a line of the module's own to the cycle's log, at level alert.
+pub(crate) fn cycle_alert(message: &str) {
+    // SAFETY: ngx_cycle and its log exist from ngx_init_cycle on, long before any request. The
+    // format takes a length and that many bytes.
+    unsafe {
+        let cycle = addr_of!(nginx_sys::ngx_cycle).read_volatile();
+        if cycle.is_null() || (*cycle).log.is_null() {
+            return;
+        }
+        ngx_log_error_core(
+            NGX_LOG_ALERT as ngx_uint_t,
+            (*cycle).log,
+            0,
+            c"%*s".as_ptr(),
+            message.len(),
+            message.as_ptr().cast::<c_void>(),
+        );
+    }
+}

@@ -1,0 +1,40 @@
+//! `ngx_module_t`: the module's own, and those of the running nginx.
+
+use std::ptr::addr_of;
+
+use nginx_sys::{ngx_cycle_t, ngx_module_t};
+
+use super::string;
+
+/// The module's own entry: nginx writes its numbers into it while loading.
+pub(super) fn this() -> &'static ngx_module_t {
+    // SAFETY: a static that nginx changes only while loading the module, before it is used.
+    unsafe { &*addr_of!(crate::ngx_http_upstream_diag_module) }
+}
+
+/// The short name of the protocol module whose `ngx_module_t` stands at this address: `proxy` for
+/// `ngx_http_proxy_module`. The modules of the running nginx are searched instead of comparing
+/// with their symbols: a module that was not built in has no symbol, and this one would not load.
+pub(super) fn short_name(tag: *const ngx_module_t) -> Option<String> {
+    // SAFETY: `modules` is an array of modules_n pointers to modules (ngx_cycle_modules), each
+    // with a static name.
+    unsafe {
+        let cycle: *mut ngx_cycle_t = addr_of!(nginx_sys::ngx_cycle).read_volatile();
+        let cycle = cycle.as_ref()?;
+        let name = (0..cycle.modules_n)
+            .map(|at| *cycle.modules.add(at))
+            .find(|module| module.cast_const() == tag && !tag.is_null())
+            .and_then(|module| string::c_bytes((*module).name))?;
+        let name = name.strip_prefix(b"ngx_http_").unwrap_or(name);
+        let name = name.strip_suffix(b"_module").unwrap_or(name);
+        Some(String::from_utf8_lossy(name).into_owned())
+    }
+}
+
+/// A table that nginx reads when it loads the library (`ngx_load_module`).
+#[repr(transparent)]
+pub struct Table<T, const N: usize>(pub(crate) [*const T; N]);
+
+// SAFETY: the table is never written, and what it points to nginx changes only while it loads the
+// library, in one thread.
+unsafe impl<T, const N: usize> Sync for Table<T, N> {}

@@ -1,0 +1,131 @@
+//! `ngx_http_upstream_rr_peers_t`: nginx's bookkeeping of a group's peers.
+
+use diagnosis::peer::Peer;
+use nginx_sys::{
+    ngx_http_upstream_free_round_robin_peer, ngx_http_upstream_rr_peer_data_t,
+    ngx_http_upstream_rr_peer_t, ngx_http_upstream_rr_peers_t, ngx_http_upstream_srv_conf_t,
+};
+
+use super::string;
+use super::time;
+use super::upstream::Upstream;
+
+/// More peers than this are not read for one request.
+const MOST: usize = 4_096;
+
+/// The peers that an upstream request chooses from, backup servers last. `None` where they are
+/// kept by something else than nginx's round robin or a balancer built on it.
+pub(crate) fn of(upstream: Upstream<'_>) -> Option<Vec<Peer>> {
+    let peers = match upstream.group() {
+        Some(group) => of_group(group)?,
+        None => of_private(upstream)?,
+    };
+    let mut all = Vec::new();
+    // SAFETY: a list that nginx made; with a zone it is read under its lock.
+    unsafe {
+        let _lock = ReadLock::take(peers);
+        collect(peers, false, &mut all);
+        collect((*peers).next, true, &mut all);
+    }
+    Some(all)
+}
+
+/// The peers of a configured group. The balancers of nginx that build on round robin (least_conn,
+/// ip_hash, hash, random, and keepalive around them) leave `peer.data` to it.
+fn of_group(group: &ngx_http_upstream_srv_conf_t) -> Option<*mut ngx_http_upstream_rr_peers_t> {
+    let peers = group.peer.data.cast::<ngx_http_upstream_rr_peers_t>();
+    if peers.is_null() || !peers.is_aligned() {
+        return None;
+    }
+    // Another module may keep something else there. Round robin points `name` at the group's own
+    // host (ngx_http_upstream_init_round_robin), and with a zone at a copy of it, which only
+    // nginx's zone module makes and only from round robin.
+    // SAFETY: not NULL and aligned; a structure of another module is read as integers, of which
+    // one has to equal an address before anything is followed.
+    unsafe {
+        let ours = std::ptr::eq((*peers).name, &group.host);
+        (ours || !group.shm_zone.is_null()).then_some(peers)
+    }
+}
+
+/// The private peers of an upstream whose address was made at run time.
+fn of_private(upstream: Upstream<'_>) -> Option<*mut ngx_http_upstream_rr_peers_t> {
+    let peer = &upstream.raw().peer;
+    // Only round robin's own free() proves what `data` is: nginx will call it with that.
+    let free = peer.free? as usize;
+    if free != ngx_http_upstream_free_round_robin_peer as *const () as usize || peer.data.is_null()
+    {
+        return None;
+    }
+    // SAFETY: see above; made by ngx_http_upstream_create_round_robin_peer in the request's pool.
+    let peers = unsafe { (*peer.data.cast::<ngx_http_upstream_rr_peer_data_t>()).peers };
+    (!peers.is_null()).then_some(peers)
+}
+
+/// # Safety
+/// `peers` is NULL or a list of nginx's, locked if it is in a zone.
+unsafe fn collect(peers: *const ngx_http_upstream_rr_peers_t, backup: bool, all: &mut Vec<Peer>) {
+    // SAFETY: by the caller's contract; the list ends with NULL.
+    unsafe {
+        let Some(peers) = peers.as_ref() else { return };
+        let mut at: *const ngx_http_upstream_rr_peer_t = peers.peer;
+        while let Some(peer) = at.as_ref() {
+            if all.len() >= MOST {
+                return;
+            }
+            all.push(Peer {
+                name: diagnosis::text(string::bytes(&peer.name)),
+                fails: peer.fails as u64,
+                max_fails: peer.max_fails as u64,
+                fail_timeout: u64::try_from(peer.fail_timeout).unwrap_or(0),
+                since_checked: time::now().saturating_sub(peer.checked),
+                down: peer.down != 0,
+                backup,
+                weight: u64::try_from(peer.weight).unwrap_or(0),
+                conns: peer.conns as u64,
+                max_conns: peer.max_conns as u64,
+            });
+            at = peer.next;
+        }
+    }
+}
+
+/// `ngx_http_upstream_rr_peers_rlock`, a macro in C: taken only where the peers are shared.
+struct ReadLock {
+    #[cfg(nginx_upstream_zone)]
+    lock: Option<*mut nginx_sys::ngx_atomic_t>,
+}
+
+impl ReadLock {
+    /// # Safety
+    /// `peers` is valid, and outlives the lock.
+    #[cfg(nginx_upstream_zone)]
+    unsafe fn take(peers: *mut ngx_http_upstream_rr_peers_t) -> ReadLock {
+        // SAFETY: by the caller's contract. nginx itself spins on this lock for each request.
+        unsafe {
+            if (*peers).shpool.is_null() {
+                return ReadLock { lock: None };
+            }
+            let lock = &raw mut (*peers).rwlock;
+            nginx_sys::ngx_rwlock_rlock(lock);
+            ReadLock { lock: Some(lock) }
+        }
+    }
+
+    /// # Safety
+    /// None needed: without zones nothing is shared.
+    #[cfg(not(nginx_upstream_zone))]
+    unsafe fn take(_: *mut ngx_http_upstream_rr_peers_t) -> ReadLock {
+        ReadLock {}
+    }
+}
+
+impl Drop for ReadLock {
+    fn drop(&mut self) {
+        #[cfg(nginx_upstream_zone)]
+        if let Some(lock) = self.lock {
+            // SAFETY: taken in take(), released once.
+            unsafe { nginx_sys::ngx_rwlock_unlock(lock) };
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! `ngx_http_request_t`.
+
+use std::marker::PhantomData;
+use std::ptr::NonNull;
+use std::slice;
+
+use nginx_sys::{
+    NGX_HTTP_MODULE, ngx_http_core_loc_conf_t, ngx_http_core_module, ngx_http_core_srv_conf_t,
+    ngx_http_get_indexed_variable, ngx_http_request_t, ngx_http_upstream_state_t, ngx_module_t,
+};
+
+use super::conf::VariableIndex;
+use super::upstream::{State, Upstream};
+use super::{module, string, time};
+use crate::directives::{LocConf, MainConf};
+
+/// Identity of a request while its pool lives: the address of its structure, which nginx never
+/// gives to another request of the same pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RequestId(usize);
+
+/// A request, main or subrequest.
+#[derive(Clone, Copy)]
+pub(crate) struct Request<'a> {
+    raw: NonNull<ngx_http_request_t>,
+    lives: PhantomData<&'a ngx_http_request_t>,
+}
+
+impl<'a> Request<'a> {
+    /// The request at `raw`, unless that is NULL or no request.
+    ///
+    /// # Safety
+    /// `raw` is NULL or points to a request that lives for `'a`.
+    pub(super) unsafe fn from_raw(raw: *mut ngx_http_request_t) -> Option<Request<'a>> {
+        let raw = NonNull::new(raw)?;
+        // SAFETY: valid by the caller's contract.
+        let signature = unsafe { (*raw.as_ptr()).signature };
+        (signature == NGX_HTTP_MODULE).then_some(Request { raw, lives: PhantomData })
+    }
+
+    pub(super) fn raw(&self) -> &'a ngx_http_request_t {
+        // SAFETY: from_raw()'s contract. Shared access only: nginx changes the request between
+        // the module's calls, never during one, except where a method here asks it to.
+        unsafe { self.raw.as_ref() }
+    }
+
+    pub(super) fn as_ptr(&self) -> *mut ngx_http_request_t {
+        self.raw.as_ptr()
+    }
+
+    /// Its identity.
+    pub(crate) fn id(&self) -> RequestId {
+        RequestId(self.raw.as_ptr() as usize)
+    }
+
+    /// Whether this is a main request.
+    pub(crate) fn is_main(&self) -> bool {
+        self.raw().main == self.raw.as_ptr()
+    }
+
+    /// The module's configuration of the location that serves the request now.
+    pub(crate) fn loc_conf(&self) -> Option<&'static LocConf> {
+        // SAFETY: nginx fills loc_conf with what create_loc_conf made, for every location; it
+        // lives in the cycle's pool, which outlives its requests.
+        unsafe { conf_at(self.raw().loc_conf, module::this())?.cast::<LocConf>().as_ref() }
+    }
+
+    /// The module's configuration of the http block.
+    pub(crate) fn main_conf(&self) -> Option<&'static MainConf> {
+        // SAFETY: as for loc_conf(), with create_main_conf.
+        unsafe { conf_at(self.raw().main_conf, module::this())?.cast::<MainConf>().as_ref() }
+    }
+
+    /// Name of the location.
+    pub(crate) fn location(&self) -> &'a [u8] {
+        // SAFETY: the core module's location configuration is an ngx_http_core_loc_conf_t.
+        unsafe {
+            let core = &*std::ptr::addr_of!(ngx_http_core_module);
+            conf_at(self.raw().loc_conf, core)
+                .and_then(|conf| conf.cast::<ngx_http_core_loc_conf_t>().as_ref())
+                .map_or(&[], |conf| string::bytes(&conf.name))
+        }
+    }
+
+    /// `server_name` of the server block.
+    pub(crate) fn server(&self) -> &'a [u8] {
+        // SAFETY: the core module's server configuration is an ngx_http_core_srv_conf_t.
+        unsafe {
+            let core = &*std::ptr::addr_of!(ngx_http_core_module);
+            conf_at(self.raw().srv_conf, core)
+                .and_then(|conf| conf.cast::<ngx_http_core_srv_conf_t>().as_ref())
+                .map_or(&[], |conf| string::bytes(&conf.server_name))
+        }
+    }
+
+    /// `r->upstream`.
+    pub(crate) fn upstream(&self) -> Option<Upstream<'a>> {
+        // SAFETY: NULL, or what ngx_http_upstream_create() made in the request's pool.
+        unsafe { Upstream::from_raw(self.raw().upstream, self.raw()) }
+    }
+
+    /// `r->upstream_states`: an entry for each attempt, of all upstream requests of this request.
+    pub(crate) fn states(&self) -> &'a [State] {
+        // SAFETY: NULL, or an array of ngx_http_upstream_state_t in the request's pool
+        // (ngx_http_upstream_init_request). State is a transparent wrapper.
+        unsafe {
+            match self.raw().upstream_states.as_ref() {
+                Some(states) if states.nelts > 0 => slice::from_raw_parts(
+                    states.elts.cast::<ngx_http_upstream_state_t>().cast::<State>(),
+                    states.nelts,
+                ),
+                _ => &[],
+            }
+        }
+    }
+
+    /// Serial number of the client's connection.
+    pub(crate) fn connection_number(&self) -> u64 {
+        // SAFETY: a live request has a connection.
+        unsafe { (*self.raw().connection).number as u64 }
+    }
+
+    /// The client's address.
+    pub(crate) fn client(&self) -> &'a [u8] {
+        // SAFETY: as above; addr_text is set when the connection is accepted.
+        unsafe { string::bytes(&(*self.raw().connection).addr_text) }
+    }
+
+    /// The client's connection is broken (`connection->error`).
+    pub(crate) fn client_gone(&self) -> bool {
+        // SAFETY: as above.
+        unsafe { (*self.raw().connection).error() != 0 }
+    }
+
+    /// The request method.
+    pub(crate) fn method(&self) -> &'a [u8] {
+        // SAFETY: strings of a request live in its pool or header buffers.
+        unsafe { string::bytes(&self.raw().method_name) }
+    }
+
+    /// The host asked for (`r->headers_in.server`): from the request line or `Host`.
+    pub(crate) fn host(&self) -> &'a [u8] {
+        // SAFETY: as above.
+        unsafe { string::bytes(&self.raw().headers_in.server) }
+    }
+
+    /// The request's URI as the client sent it, query string included.
+    pub(crate) fn unparsed_uri(&self) -> &'a [u8] {
+        // SAFETY: as above.
+        unsafe { string::bytes(&self.raw().unparsed_uri) }
+    }
+
+    /// The normalized URI, without the query string.
+    pub(crate) fn uri(&self) -> &'a [u8] {
+        // SAFETY: as above.
+        unsafe { string::bytes(&self.raw().uri) }
+    }
+
+    /// The query string.
+    pub(crate) fn args(&self) -> &'a [u8] {
+        // SAFETY: as above.
+        unsafe { string::bytes(&self.raw().args) }
+    }
+
+    /// `$status` (`ngx_http_variable_status`); 0 while there is none.
+    pub(crate) fn status(&self) -> u16 {
+        let raw = self.raw();
+        let status = if raw.err_status != 0 { raw.err_status } else { raw.headers_out.status };
+        u16::try_from(status).unwrap_or(0)
+    }
+
+    /// Time since the request came, milliseconds (`$request_time`).
+    pub(crate) fn time(&self) -> u64 {
+        time::since(self.raw().start_sec, self.raw().start_msec as u64)
+    }
+
+    /// The value of a variable.
+    pub(crate) fn variable(&self, index: VariableIndex) -> Option<&'a [u8]> {
+        // SAFETY: the index came from nginx, for this configuration. The value lives in the
+        // request's pool or longer.
+        unsafe {
+            let value = ngx_http_get_indexed_variable(self.as_ptr(), index.0).as_ref()?;
+            (value.not_found() == 0 && value.len() > 0)
+                .then(|| slice::from_raw_parts(value.data, value.len() as usize))
+        }
+    }
+}
+
+/// A module's place in an array of configurations.
+///
+/// # Safety
+/// `confs` is NULL or one of the arrays of an `ngx_http_conf_ctx_t`, and `module` an HTTP module
+/// that nginx has numbered.
+unsafe fn conf_at(
+    confs: *mut *mut std::ffi::c_void,
+    module: &ngx_module_t,
+) -> Option<*mut std::ffi::c_void> {
+    if confs.is_null() {
+        return None;
+    }
+    // SAFETY: the array has a place for each HTTP module (ngx_http_max_module).
+    let conf = unsafe { *confs.add(module.ctx_index) };
+    (!conf.is_null()).then_some(conf)
+}

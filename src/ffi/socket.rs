@@ -1,0 +1,61 @@
+//! What the kernel knows of a connection, asked without disturbing nginx.
+//!
+//! SO_ERROR is never read: reading clears it, and nginx would miss the error.
+
+use std::mem::{MaybeUninit, size_of};
+
+use diagnosis::{Seconds, Tcp};
+use libc::{IPPROTO_TCP, MSG_DONTWAIT, MSG_PEEK, TCP_INFO, socklen_t, tcp_info};
+
+/// `TCP_INFO` of a connected TCP socket; `None` for any other.
+pub(crate) fn tcp_info(fd: i32) -> Option<Tcp> {
+    let mut info = MaybeUninit::<tcp_info>::zeroed();
+    let mut len = socklen_t::try_from(size_of::<tcp_info>()).ok()?;
+    // SAFETY: the kernel writes at most `len` bytes into the structure, whose fields are all
+    // integers: what an older kernel does not fill stays zero.
+    let info = unsafe {
+        if libc::getsockopt(fd, IPPROTO_TCP, TCP_INFO, info.as_mut_ptr().cast(), &mut len) != 0 {
+            return None;
+        }
+        info.assume_init()
+    };
+    let state = state(info.tcpi_state)?;
+    // Before the connection stands nothing was ever sent or received: the kernel would report
+    // the time since boot.
+    let connected = state != "SYN_SENT" && info.tcpi_rtt != 0;
+    Some(Tcp {
+        state,
+        rtt: Seconds::Micros(info.tcpi_rtt.into()),
+        retransmits: info.tcpi_total_retrans.into(),
+        idle: connected.then(|| Seconds::Millis(info.tcpi_last_data_recv.into())),
+        since_sent: connected.then(|| Seconds::Millis(info.tcpi_last_data_sent.into())),
+    })
+}
+
+/// The states of `include/net/tcp_states.h`.
+fn state(number: u8) -> Option<&'static str> {
+    Some(match number {
+        1 => "ESTABLISHED",
+        2 => "SYN_SENT",
+        3 => "SYN_RECV",
+        4 => "FIN_WAIT1",
+        5 => "FIN_WAIT2",
+        6 => "TIME_WAIT",
+        7 => "CLOSE",
+        8 => "CLOSE_WAIT",
+        9 => "LAST_ACK",
+        10 => "LISTEN",
+        11 => "CLOSING",
+        _ => return None,
+    })
+}
+
+/// Up to `limit` bytes that wait to be read, left where they are.
+pub(crate) fn peek(fd: i32, limit: usize) -> Vec<u8> {
+    let mut bytes = vec![0_u8; limit];
+    // SAFETY: the kernel writes at most `limit` bytes, and does not wait.
+    let read =
+        unsafe { libc::recv(fd, bytes.as_mut_ptr().cast(), bytes.len(), MSG_PEEK | MSG_DONTWAIT) };
+    bytes.truncate(usize::try_from(read).unwrap_or(0));
+    bytes
+}

@@ -1,0 +1,43 @@
+//! nginx's cached clocks.
+
+use std::ptr::addr_of;
+
+use super::string;
+
+/// `ngx_current_msec`: a monotonic clock, milliseconds, as of this turn of the event loop.
+pub(crate) fn current_msec() -> u64 {
+    // SAFETY: nginx's global is set before a configuration is read and changed only by this
+    // thread. It is declared volatile, hence the volatile read.
+    unsafe { addr_of!(nginx_sys::ngx_current_msec).read_volatile() as u64 }
+}
+
+/// `ngx_time()`: seconds since the epoch.
+pub(crate) fn now() -> i64 {
+    nginx_sys::ngx_time()
+}
+
+/// Wall-clock time as ISO 8601 with milliseconds: nginx's own cached string, which has the
+/// offset of the local time zone, with the milliseconds put in.
+pub(crate) fn iso8601() -> String {
+    // SAFETY: ngx_time_update() points it at one of nginx's static slots, which stays unchanged
+    // for as many updates as there are slots (NGX_TIME_SLOTS).
+    let cached = unsafe {
+        let text = addr_of!(nginx_sys::ngx_cached_http_log_iso8601).read_volatile();
+        string::bytes(&text)
+    };
+    let text = String::from_utf8_lossy(cached);
+    let (time, zone) = text.split_at_checked("2026-11-21T01:45:45".len()).unwrap_or((&text, ""));
+    format!("{time}.{:03}{zone}", nginx_sys::ngx_timeofday().msec)
+}
+
+/// Time since the request was received, milliseconds: `$request_time`.
+pub(super) fn since(sec: i64, msec: u64) -> u64 {
+    let now = nginx_sys::ngx_timeofday();
+    let ms = now
+        .sec
+        .saturating_sub(sec)
+        .saturating_mul(1_000)
+        .saturating_add(now.msec as i64)
+        .saturating_sub(msec as i64);
+    ms.max(0).unsigned_abs()
+}

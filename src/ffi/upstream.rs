@@ -1,0 +1,227 @@
+//! `ngx_http_upstream_t` and `ngx_http_upstream_state_t`.
+
+use std::slice;
+
+use nginx_sys::{
+    AF_UNIX, NGX_HTTP_UPSTREAM_CREATE, ngx_connection_t, ngx_http_request_t,
+    ngx_http_upstream_srv_conf_t, ngx_http_upstream_state_t, ngx_http_upstream_t, ngx_module_t,
+    ngx_msec_t,
+};
+
+use super::{module, string};
+
+/// Identity of an upstream request while the request's pool lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct UpstreamId(usize);
+
+/// One upstream request.
+#[derive(Clone, Copy)]
+pub(crate) struct Upstream<'a> {
+    raw: &'a ngx_http_upstream_t,
+    request: &'a ngx_http_request_t,
+}
+
+impl<'a> Upstream<'a> {
+    /// # Safety
+    /// `raw` is NULL or an upstream request of `request` that lives for `'a`.
+    pub(super) unsafe fn from_raw(
+        raw: *mut ngx_http_upstream_t,
+        request: &'a ngx_http_request_t,
+    ) -> Option<Upstream<'a>> {
+        // SAFETY: NULL or valid by the caller's contract.
+        unsafe { raw.as_ref() }.map(|raw| Upstream { raw, request })
+    }
+
+    pub(super) fn raw(&self) -> &'a ngx_http_upstream_t {
+        self.raw
+    }
+
+    /// Its identity.
+    pub(crate) fn id(&self) -> UpstreamId {
+        UpstreamId(std::ptr::from_ref(self.raw) as usize)
+    }
+
+    /// The name of the peer in use, or of the group when none could be chosen.
+    pub(crate) fn peer_name(&self) -> Option<&'a [u8]> {
+        // SAFETY: NULL or a name in the configuration, the zone or the request's pool.
+        unsafe { string::bytes_at(self.raw.peer.name) }
+    }
+
+    /// Whether the peer is a unix socket. Its name tells: `peer.sockaddr` is NULL once the peer
+    /// was given back.
+    pub(crate) fn is_unix(&self) -> bool {
+        // SAFETY: NULL or the peer's address, which has a family.
+        let family = unsafe { self.raw.peer.sockaddr.as_ref() }.map(|addr| addr.sa_family);
+        family.is_some_and(|family| u32::from(family) == AF_UNIX)
+            || self.peer_name().is_some_and(|name| name.starts_with(b"unix:"))
+    }
+
+    /// `u->peer.cached`: the connection came from the keepalive cache.
+    pub(crate) fn is_reused(&self) -> bool {
+        self.raw.peer.cached() != 0
+    }
+
+    fn connection(&self) -> Option<&'a ngx_connection_t> {
+        // SAFETY: NULL, or a connection that is open until the upstream request moves on.
+        unsafe { self.raw.peer.connection.as_ref() }
+    }
+
+    /// The socket of the connection to the peer.
+    pub(crate) fn fd(&self) -> Option<i32> {
+        self.connection().map(|connection| connection.fd)
+    }
+
+    /// Bytes sent on the connection (`connection->sent`).
+    pub(crate) fn bytes_sent(&self) -> Option<u64> {
+        self.connection().and_then(|connection| u64::try_from(connection.sent).ok())
+    }
+
+    /// Whether the connection speaks TLS, and if so, whether the handshake is complete.
+    #[cfg(nginx_ssl)]
+    pub(crate) fn tls_handshaked(&self) -> Option<bool> {
+        let ssl = self.connection()?.ssl;
+        // SAFETY: NULL, or the connection's TLS state, which lives as long as the connection.
+        unsafe { ssl.as_ref() }.map(|ssl| ssl.handshaked() != 0)
+    }
+
+    /// As with TLS, in an nginx that was built without.
+    #[cfg(not(nginx_ssl))]
+    pub(crate) fn tls_handshaked(&self) -> Option<bool> {
+        None
+    }
+
+    /// `u->request_sent`.
+    pub(crate) fn request_sent(&self) -> bool {
+        self.raw.request_sent() != 0
+    }
+
+    /// `u->request_body_sent`.
+    pub(crate) fn request_body_sent(&self) -> bool {
+        self.raw.request_body_sent() != 0
+    }
+
+    /// `u->header_sent`: the response header went to the client.
+    pub(crate) fn header_sent(&self) -> bool {
+        self.raw.header_sent() != 0
+    }
+
+    /// `u->state`: the entry of the current attempt.
+    pub(crate) fn state(&self) -> Option<&'a State> {
+        // SAFETY: NULL or an entry of r->upstream_states. State is a transparent wrapper.
+        unsafe { self.raw.state.cast::<State>().as_ref() }
+    }
+
+    /// `u->start_time`: when the current attempt began, on the clock of `ngx_current_msec`.
+    pub(crate) fn start_time(&self) -> u64 {
+        self.raw.start_time as u64
+    }
+
+    /// What stands in the buffer for the response header.
+    pub(crate) fn header_bytes(&self) -> &'a [u8] {
+        let buffer = &self.raw.buffer;
+        // A response to be cached leaves room for the cache file's own header in front.
+        let skip = self.cache_header();
+        let used = (buffer.last as usize).saturating_sub(buffer.start as usize);
+        if buffer.start.is_null() || used <= skip {
+            return &[];
+        }
+        // SAFETY: nginx filled [start, last) of its buffer, the first `skip` bytes aside.
+        unsafe { slice::from_raw_parts(buffer.start.add(skip), used.saturating_sub(skip)) }
+    }
+
+    fn cache_header(&self) -> usize {
+        // SAFETY: NULL or the request's cache state, in its pool.
+        unsafe { self.request.cache.as_ref() }.map_or(0, |cache| cache.header_start)
+    }
+
+    /// How large a response header may be: `buffer_size` of the protocol module, less what the
+    /// cache takes of it.
+    pub(crate) fn header_limit(&self) -> Option<u64> {
+        // SAFETY: NULL until the protocol module has set it, then part of the configuration.
+        let conf = unsafe { self.raw.conf.as_ref() }?;
+        Some(conf.buffer_size.saturating_sub(self.cache_header()) as u64)
+    }
+
+    /// `u->resolved->ctx->state`, where that is an error.
+    pub(crate) fn resolver_error(&self) -> Option<i64> {
+        // SAFETY: `resolved` lives in the request's pool, `ctx` until the name is resolved; both
+        // are NULL otherwise (ngx_http_upstream_resolve_handler).
+        let state = unsafe { self.raw.resolved.as_ref()?.ctx.as_ref()?.state };
+        // 0 is success, NGX_AGAIN (-2) a query under way.
+        (state > 0).then_some(state as i64)
+    }
+
+    /// The name to be resolved.
+    pub(crate) fn resolved_host(&self) -> Option<&'a [u8]> {
+        // SAFETY: as above; the host's text lives in the request's pool.
+        unsafe { self.raw.resolved.as_ref().map(|resolved| string::bytes(&resolved.host)) }
+    }
+
+    pub(super) fn group(&self) -> Option<&'a ngx_http_upstream_srv_conf_t> {
+        // SAFETY: NULL for a peer made at run time, else part of the configuration.
+        unsafe { self.raw.upstream.as_ref() }
+    }
+
+    /// The name of the group: that of an `upstream` block, or the address in `proxy_pass`.
+    pub(crate) fn group_name(&self) -> Option<String> {
+        let Some(group) = self.group() else {
+            return self.resolved_host().map(diagnosis::text);
+        };
+        // SAFETY: a name in the configuration.
+        let host = diagnosis::text(unsafe { string::bytes(&group.host) });
+        let named = group.flags & NGX_HTTP_UPSTREAM_CREATE as usize != 0;
+        Some(if named || group.port == 0 { host } else { format!("{host}:{}", group.port) })
+    }
+
+    /// The protocol module: `u->output.tag` is the address of its `ngx_module_t`.
+    pub(crate) fn module(&self) -> Option<String> {
+        module::short_name(self.raw.output.tag.cast::<ngx_module_t>())
+    }
+}
+
+/// One entry of `r->upstream_states`: an attempt, or what stands between two upstream requests.
+#[repr(transparent)]
+pub(crate) struct State(ngx_http_upstream_state_t);
+
+impl State {
+    /// The peer's name; `None` for an entry between groups and for an attempt without a peer.
+    pub(crate) fn peer(&self) -> Option<&[u8]> {
+        // SAFETY: NULL or a name that nginx keeps for as long as the request.
+        unsafe { string::bytes_at(self.0.peer) }
+    }
+
+    /// `$upstream_status`; 0 if there is none.
+    pub(crate) fn status(&self) -> u16 {
+        u16::try_from(self.0.status).unwrap_or(0)
+    }
+
+    /// Milliseconds until the connection stood.
+    pub(crate) fn connect_time(&self) -> Option<u64> {
+        millis(self.0.connect_time)
+    }
+
+    /// Milliseconds until the response header was complete.
+    pub(crate) fn header_time(&self) -> Option<u64> {
+        millis(self.0.header_time)
+    }
+
+    /// Milliseconds until the attempt ended.
+    pub(crate) fn response_time(&self) -> Option<u64> {
+        millis(self.0.response_time)
+    }
+
+    /// Bytes received from the peer.
+    pub(crate) fn bytes_received(&self) -> u64 {
+        u64::try_from(self.0.bytes_received).unwrap_or(0)
+    }
+
+    /// Bytes sent to the peer.
+    pub(crate) fn bytes_sent(&self) -> u64 {
+        u64::try_from(self.0.bytes_sent).unwrap_or(0)
+    }
+}
+
+/// nginx writes -1 for a time that was not reached (`ngx_http_upstream_connect`).
+fn millis(time: ngx_msec_t) -> Option<u64> {
+    (time != ngx_msec_t::MAX).then_some(time as u64)
+}

@@ -1,0 +1,163 @@
+//! An error line: the only place where nginx gives the reason.
+
+use diagnosis::message::{self, Kind};
+use diagnosis::peer::{self, Peer};
+use diagnosis::{Attempt, Failure, Header, Observation, PeerReport, Progress, Seconds, classify};
+
+use crate::ffi::log::Line;
+use crate::ffi::request::Request;
+use crate::ffi::upstream::Upstream;
+use crate::ffi::{hooks, peers, socket, time};
+use crate::record::Group;
+
+/// Header bytes looked for beyond nginx's buffer: nginx's largest sensible buffers hold less.
+const PEEK: usize = 64 * 1_024;
+
+/// Called for each line at level error and above that is about a live request.
+pub(crate) fn line(request: Request<'_>, line: &Line<'_>) {
+    let Some(conf) = request.loc_conf().filter(|conf| conf.enabled()) else { return };
+    let Some(upstream) = request.upstream() else { return };
+    let Some(text) = message::strip_prefix(line.text) else { return };
+
+    let failing_peers = peers_if_none_chosen(text, upstream);
+    let seen = Observation {
+        message: text,
+        action: line.action,
+        peer: upstream.peer_name(),
+        unix: upstream.is_unix(),
+        resolver_error: upstream.resolver_error(),
+        progress: progress(upstream),
+        reused: upstream.is_reused(),
+        received: upstream.header_bytes().len() as u64,
+        capacity: failing_peers.as_deref().map(peer::capacity),
+    };
+    let failure = classify(&seen);
+    let attempt = attempt(upstream, &seen, &failure);
+    // Where the attempt's entry stands, or would stand if nginx made one.
+    let at = request.states().len().saturating_sub(1);
+
+    hooks::with_new(request, |diagnosis| {
+        let group = diagnosis.group(upstream.id(), || Group {
+            request: request.id(),
+            upstream: upstream.id(),
+            conf,
+            location: diagnosis::text(request.location()),
+            uri: uri(request, conf.keeps_query()),
+            name: None,
+            module: None,
+            notes: Vec::new(),
+            peers: Vec::new(),
+            ended: None,
+        });
+        // After its end, an upstream request's lines are about something else: the error page.
+        if group.ended.is_some() {
+            return;
+        }
+        group.name = upstream.group_name();
+        group.module = upstream.module();
+        if let Some(peers) = failing_peers {
+            group.peers = peers.iter().map(report).collect();
+        }
+        group.note(at, attempt);
+    });
+    hooks::hook_finalize(request, upstream);
+}
+
+fn progress(upstream: Upstream<'_>) -> Progress {
+    Progress {
+        tls_handshake: upstream.tls_handshaked() == Some(false),
+        request_sent: upstream.request_sent(),
+        request_body_sent: upstream.request_body_sent(),
+        header_done: upstream.state().is_some_and(|state| state.header_time().is_some()),
+    }
+}
+
+/// The peers, read only where the line says that none could be chosen.
+fn peers_if_none_chosen(text: &[u8], upstream: Upstream<'_>) -> Option<Vec<Peer>> {
+    let known = message::recognise(text, upstream.peer_name())?;
+    (known.kind == Kind::NoLiveUpstreams).then(|| peers::of(upstream))?
+}
+
+fn report(peer: &Peer) -> PeerReport {
+    let state = peer.report();
+    PeerReport {
+        peer: peer.name.clone(),
+        state: state.state,
+        unavailable_for: state.unavailable_for,
+        backup: state.backup,
+    }
+}
+
+/// The evidence that exists only now: the connection is still open.
+fn attempt(upstream: Upstream<'_>, seen: &Observation<'_>, failure: &Failure) -> Attempt {
+    let elapsed = time::current_msec().saturating_sub(upstream.start_time());
+    let mut attempt = Attempt {
+        peer: seen.peer.map(diagnosis::text),
+        errno: failure.errno,
+        errname: failure.errno.and_then(diagnosis::errno::name),
+        message: Some(diagnosis::text(message::proper(seen.message, seen.action))),
+        phase: Some(failure.phase),
+        ..Attempt::default()
+    };
+    if let Some(verdict) = failure.verdict {
+        attempt.set_verdict(verdict);
+    }
+    match failure.phase {
+        diagnosis::Phase::Resolve | diagnosis::Phase::Select => return attempt,
+        _ => attempt.elapsed = Some(Seconds::Millis(elapsed)),
+    }
+    // connect_time is set as soon as nginx looks at the connection, before it knows that the
+    // connect failed; a connect that fails at once leaves it unset.
+    let connect_time = upstream.state().and_then(|state| state.connect_time());
+    attempt.connect_time = Some(Seconds::Millis(connect_time.unwrap_or(elapsed)));
+    if failure.before_connection {
+        attempt.reused = Some(false);
+        return attempt;
+    }
+    attempt.reused = Some(seen.reused);
+    attempt.bytes_sent = upstream.bytes_sent();
+    attempt.bytes_received = upstream.state().map(|state| state.bytes_received());
+    attempt.tcp = upstream.fd().and_then(socket::tcp_info);
+    attempt.header = header(upstream, seen, failure);
+    attempt
+}
+
+/// What came of the response header, if anything did.
+fn header(upstream: Upstream<'_>, seen: &Observation<'_>, failure: &Failure) -> Option<Header> {
+    if seen.received == 0 || seen.progress.header_done {
+        return None;
+    }
+    let held = upstream.header_bytes();
+    let mut size = held.len();
+    let mut exact = false;
+    if failure.kind == Some(Kind::HeaderTooBig) {
+        // The rest waits in the kernel, unless TLS is between.
+        let plain = upstream.tls_handshaked().is_none();
+        let peeked =
+            upstream.fd().filter(|_| plain).map(|fd| socket::peek(fd, PEEK)).unwrap_or_default();
+        match diagnosis::header::size(held, &peeked) {
+            Some(whole) => (size, exact) = (whole, true),
+            None => size = size.saturating_add(peeked.len()),
+        }
+    }
+    Some(Header {
+        size: size as u64,
+        exact,
+        limit: upstream.header_limit()?,
+        directive: upstream.module().map(|module| format!("{module}_buffer_size")),
+    })
+}
+
+/// The URI to report: what the client sent, for a subrequest its own.
+pub(crate) fn uri(request: Request<'_>, keep_query: bool) -> String {
+    if !request.is_main() {
+        let uri = diagnosis::text(request.uri());
+        return match request.args() {
+            args if keep_query && !args.is_empty() => format!("{uri}?{}", diagnosis::text(args)),
+            _ => uri,
+        };
+    }
+    let uri = request.unparsed_uri();
+    let path = if keep_query { uri } else { uri.split(|b| *b == b'?').next().unwrap_or_default() };
+    diagnosis::text(path)
+}

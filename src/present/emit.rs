@@ -1,0 +1,65 @@
+//! At the end of a request: counts it, keeps its record and writes its line.
+
+use super::Diagnosed;
+use crate::directives::{LocConf, LogTarget, Sink};
+use crate::ffi::hooks;
+use crate::ffi::request::Request;
+use crate::record::Diagnosis;
+
+/// Called in the log phase of a request in which an upstream may have failed.
+pub(crate) fn emit(request: Request<'_>) {
+    let noted = hooks::with(request, |diagnosis| prepare(request, Some(diagnosis)));
+    // Outside of with(): evaluating `if=` reads variables, which look at the record again.
+    if let Some(ready) = noted.unwrap_or_else(|| prepare(request, None)) {
+        ready.deliver(request);
+    }
+}
+
+struct Ready {
+    conf: &'static LocConf,
+    record: diagnosis::Record,
+}
+
+fn prepare<'a>(request: Request<'a>, diagnosis: Option<&Diagnosis>) -> Option<Ready> {
+    let diagnosed = Diagnosed::new(request, diagnosis)?;
+    let conf = diagnosed.conf(diagnosis).filter(|conf| conf.enabled())?;
+    Some(Ready { conf, record: diagnosed.record(diagnosis)? })
+}
+
+impl Ready {
+    fn deliver(&self, request: Request<'_>) {
+        let zone = request.main_conf().and_then(|conf| conf.zone);
+        let shared = zone.and_then(|zone| zone.shared());
+        if let Some(shared) = shared {
+            shared.count(self.record.outcome, self.record.cause);
+        }
+        let kept = match self.record.to_json() {
+            Ok(mut json) => {
+                let kept = zone.is_none_or(|zone| {
+                    zone.locked(|shared, ring| shared.ring.push(ring, json.as_bytes()))
+                        .unwrap_or(false)
+                });
+                json.push('\n');
+                self.conf.logs().iter().fold(kept, |ok, target| write(request, target, &json) && ok)
+            }
+            Err(_) => false,
+        };
+        if let Some(shared) = shared
+            && !kept
+        {
+            shared.count_dropped();
+        }
+    }
+}
+
+/// Writes a line to one target. False if it was lost.
+fn write(request: Request<'_>, target: &LogTarget, line: &str) -> bool {
+    if target.condition.is_some_and(|condition| !condition.holds(request)) {
+        return true;
+    }
+    match target.sink {
+        Sink::File(file) => file.write(line.as_bytes()),
+        // A datagram is a line already.
+        Sink::Syslog(server) => server.send(line.trim_end().as_bytes()),
+    }
+}

@@ -1,0 +1,92 @@
+//! The variables.
+
+use diagnosis::Attempt;
+use diagnosis::attempts::join;
+
+use super::Diagnosed;
+use crate::ffi::hooks;
+use crate::ffi::request::Request;
+use crate::record::Diagnosis;
+
+/// A variable: its name without the dollar sign, and how its value is made.
+pub(crate) struct Variable {
+    /// The name.
+    pub(crate) name: &'static str,
+    value: Value,
+}
+
+enum Value {
+    /// One value, of the verdict.
+    Verdict(fn(&Diagnosed<'_>, &Attempt) -> Option<String>),
+    /// One value, of the whole record.
+    Record(fn(&diagnosis::Record) -> Option<String>),
+    /// One value for each attempt.
+    Attempts(fn(&Attempt) -> Option<String>),
+}
+
+use Value::{Attempts, Record, Verdict};
+
+/// Every variable of the module.
+pub(crate) const VARIABLES: &[Variable] = &[
+    verdict("upstream_diag_cause", |_, failed| failed.cause.map(|cause| cause.slug().to_owned())),
+    verdict("upstream_diag_phase", |_, failed| failed.phase.map(|phase| phase.slug().to_owned())),
+    verdict("upstream_diag_outcome", |diagnosed, _| Some(diagnosed.outcome.slug().to_owned())),
+    verdict("upstream_diag_origin", |_, failed| {
+        failed.cause.map(|cause| diagnosis::origin(cause).slug().to_owned())
+    }),
+    record("upstream_diag_summary", |record| Some(record.summary.clone())),
+    record("upstream_diag_advice", |record| Some(record.advice.clone())),
+    record("upstream_diag_json", |record| record.to_json().ok()),
+    record("upstream_diag_proxy_status", |record| Some(diagnosis::proxy_status(record))),
+    attempts("upstream_diag_causes", |attempt| attempt.cause.map(|cause| cause.slug().to_owned())),
+    attempts("upstream_diag_errno", |attempt| attempt.errno.map(|errno| errno.to_string())),
+    attempts("upstream_diag_errname", |attempt| attempt.errname.clone()),
+    attempts("upstream_diag_connect_time", |attempt| {
+        attempt.connect_time.map(|time| time.to_string())
+    }),
+    attempts("upstream_diag_header_size", |attempt| {
+        attempt.header.as_ref().map(|header| header.size.to_string())
+    }),
+    attempts("upstream_diag_reused", |attempt| {
+        attempt.reused.map(|reused| u8::from(reused).to_string())
+    }),
+    attempts("upstream_diag_peer_state", |attempt| {
+        attempt.peer_state.as_ref().map(|peer| peer.state.slug().to_owned())
+    }),
+];
+
+const fn verdict(
+    name: &'static str,
+    value: fn(&Diagnosed<'_>, &Attempt) -> Option<String>,
+) -> Variable {
+    Variable { name, value: Verdict(value) }
+}
+
+const fn record(name: &'static str, value: fn(&diagnosis::Record) -> Option<String>) -> Variable {
+    Variable { name, value: Record(value) }
+}
+
+const fn attempts(name: &'static str, value: fn(&Attempt) -> Option<String>) -> Variable {
+    Variable { name, value: Attempts(value) }
+}
+
+/// The value of the variable at a place in [`VARIABLES`]; `None` for a request whose upstream did
+/// not fail.
+pub(crate) fn variable(request: Request<'_>, at: usize) -> Option<String> {
+    let value = &VARIABLES.get(at)?.value;
+    match hooks::with(request, |diagnosis| evaluate(request, Some(diagnosis), value)) {
+        Some(value) => value,
+        // Nothing was noted: the upstream may have answered with an error of its own.
+        None if request.loc_conf()?.enabled() => evaluate(request, None, value),
+        None => None,
+    }
+}
+
+fn evaluate(request: Request<'_>, diagnosis: Option<&Diagnosis>, value: &Value) -> Option<String> {
+    let diagnosed = Diagnosed::new(request, diagnosis)?;
+    match value {
+        Verdict(value) => value(&diagnosed, diagnosed.assembled.failed()?),
+        Record(value) => value(&diagnosed.record(diagnosis)?),
+        Attempts(value) => Some(join(&diagnosed.assembled.slots(), value)),
+    }
+}

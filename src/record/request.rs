@@ -1,0 +1,112 @@
+//! What is noted of a request while it goes on.
+
+use diagnosis::{Attempt, PeerReport};
+
+use crate::directives::LocConf;
+use crate::ffi::request::RequestId;
+use crate::ffi::upstream::UpstreamId;
+
+/// Everything noted under one main request: its own upstream requests and those of its
+/// subrequests.
+#[derive(Default)]
+pub(crate) struct Diagnosis {
+    groups: Vec<Group>,
+}
+
+/// One upstream request. An internal redirect can start another for the same request.
+pub(crate) struct Group {
+    /// The request, main or subrequest.
+    pub(crate) request: RequestId,
+    /// The upstream request.
+    pub(crate) upstream: UpstreamId,
+    /// Configuration of the location in which it failed; lives in the cycle, as long as requests.
+    pub(crate) conf: &'static LocConf,
+    /// Name of that location.
+    pub(crate) location: String,
+    /// URI of the request at that time.
+    pub(crate) uri: String,
+    /// Name of the group of servers.
+    pub(crate) name: Option<String>,
+    /// Protocol module.
+    pub(crate) module: Option<String>,
+    /// Failures, in order.
+    pub(crate) notes: Vec<Note>,
+    /// The peers when none could be chosen.
+    pub(crate) peers: Vec<PeerReport>,
+    /// How it ended; `None` while it goes on.
+    pub(crate) ended: Option<Final>,
+}
+
+/// What the error lines said of one attempt.
+pub(crate) struct Note {
+    /// The attempt's place in `r->upstream_states`, or where it would stand: a name that cannot
+    /// be resolved never gets an entry.
+    pub(crate) at: usize,
+    /// The evidence. Without a cause while no line was recognised.
+    pub(crate) attempt: Attempt,
+}
+
+/// How an upstream request ended.
+#[derive(Clone, Copy)]
+pub(crate) struct Final {
+    /// nginx counts the end as an error.
+    pub(crate) failed: bool,
+    /// The status that nginx will answer with, where it is one.
+    pub(crate) status: Option<u16>,
+    /// The response header had gone to the client.
+    pub(crate) header_sent: bool,
+}
+
+impl Diagnosis {
+    /// The group of an upstream request, which is made if there is none.
+    pub(crate) fn group(
+        &mut self,
+        upstream: UpstreamId,
+        new: impl FnOnce() -> Group,
+    ) -> &mut Group {
+        let at = self.groups.iter().position(|group| group.upstream == upstream);
+        let at = at.unwrap_or_else(|| {
+            self.groups.push(new());
+            self.groups.len().saturating_sub(1)
+        });
+        // There is no other way to hand out a reference that may have just been pushed without
+        // an index or a second search.
+        #[expect(clippy::indexing_slicing, reason = "position() found it, or it was just pushed")]
+        &mut self.groups[at]
+    }
+
+    /// The group of an upstream request, if there is one.
+    pub(crate) fn known(&mut self, upstream: UpstreamId) -> Option<&mut Group> {
+        self.groups.iter_mut().find(|group| group.upstream == upstream)
+    }
+
+    /// The groups of one request, in the order of their first failure.
+    pub(crate) fn of(&self, request: RequestId) -> impl DoubleEndedIterator<Item = &Group> {
+        self.groups.iter().filter(move |group| group.request == request)
+    }
+
+    /// The subrequests that something was noted of.
+    pub(crate) fn subrequests(&self, main: RequestId) -> Vec<RequestId> {
+        let mut ids = Vec::new();
+        for group in &self.groups {
+            if group.request != main && !ids.contains(&group.request) {
+                ids.push(group.request);
+            }
+        }
+        ids
+    }
+}
+
+impl Group {
+    /// The note on an attempt; the first recognised failure of an attempt stays: what follows is
+    /// its consequence.
+    pub(crate) fn note(&mut self, at: usize, attempt: Attempt) {
+        match self.notes.iter_mut().find(|note| note.at == at) {
+            Some(note) if note.attempt.cause.is_none() && attempt.cause.is_some() => {
+                note.attempt = attempt;
+            }
+            Some(_) => {}
+            None => self.notes.push(Note { at, attempt }),
+        }
+    }
+}
