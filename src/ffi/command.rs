@@ -91,16 +91,18 @@ fn done(succeeded: bool) -> ngx_int_t {
 }
 
 unsafe extern "C" fn preconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
-    // SAFETY: nginx calls it with the configuration being read; so for all below.
     guard(done(false), || {
-        done(unsafe { Conf::from_raw(cf) }.is_some_and(|mut cf| directives::before(&mut cf)))
+        // SAFETY: nginx calls it with the configuration being read; so for all below.
+        let cf = unsafe { Conf::from_raw(cf) };
+        done(cf.is_some_and(|mut cf| directives::before(&mut cf)))
     })
 }
 
 unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
-    // SAFETY: as above.
     guard(done(false), || {
-        done(unsafe { Conf::from_raw(cf) }.is_some_and(|mut cf| directives::after(&mut cf)))
+        // SAFETY: nginx calls it with the configuration being read; so for all below.
+        let cf = unsafe { Conf::from_raw(cf) };
+        done(cf.is_some_and(|mut cf| directives::after(&mut cf)))
     })
 }
 

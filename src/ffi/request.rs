@@ -19,6 +19,17 @@ use crate::directives::{LocConf, MainConf};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RequestId(usize);
 
+impl RequestId {
+    /// The subrequest with this identity, noted earlier under `main`: nginx allocates
+    /// subrequests from the main request's pool and gives none back before that ends.
+    pub(crate) fn subrequest<'a>(self, main: Request<'a>) -> Option<Request<'a>> {
+        // SAFETY: an identity is only ever made by id() of a live request, and kept with the
+        // pool that the request lives in (hooks::Kept); `main` shows that it lives still.
+        unsafe { Request::from_raw(self.0 as *mut ngx_http_request_t) }
+            .filter(|request| std::ptr::eq(request.raw().main, main.as_ptr()))
+    }
+}
+
 /// A request, main or subrequest.
 #[derive(Clone, Copy)]
 pub(crate) struct Request<'a> {
@@ -117,7 +128,7 @@ impl<'a> Request<'a> {
     /// Serial number of the client's connection.
     pub(crate) fn connection_number(&self) -> u64 {
         // SAFETY: a live request has a connection.
-        unsafe { (*self.raw().connection).number as u64 }
+        unsafe { (*self.raw().connection).number.into() }
     }
 
     /// The client's address.

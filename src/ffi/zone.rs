@@ -87,7 +87,7 @@ unsafe fn make(pool: *mut ngx_slab_pool_t, size: usize) -> *mut Shared {
         // The slab allocator would write "no memory" at level crit for what is reported here.
         (*pool).set_log_nomem(0);
         let page = nginx_sys::ngx_pagesize;
-        let mut wanted = size.saturating_sub(size / SLAB_SHARE) / page * page;
+        let mut wanted = size.saturating_sub(size / SLAB_SHARE);
         while wanted > size_of::<Shared>() {
             let block = ngx_slab_alloc(pool, wanted);
             if !block.is_null() {

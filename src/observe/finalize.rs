@@ -1,6 +1,6 @@
 //! The end of an upstream request, seen by the hook on its finalization.
 
-use nginx_sys::{NGX_DONE, NGX_HTTP_SPECIAL_RESPONSE, ngx_int_t};
+use nginx_sys::{NGX_ERROR, NGX_HTTP_SPECIAL_RESPONSE, ngx_int_t};
 
 use crate::ffi::request::Request;
 use crate::ffi::{hooks, peers};
@@ -21,8 +21,8 @@ pub(crate) fn finalized(request: Request<'_>, rc: ngx_int_t) {
             note.attempt.peer_state = peer.map(|peer| peer.report());
         }
         group.ended = Some(Final {
-            // NGX_DONE: the request was ended from outside, by its client for one.
-            failed: rc != NGX_DONE as ngx_int_t && (rc < 0 || rc >= 500),
+            // Not NGX_DONE: then the request was ended from outside, by its client for one.
+            failed: rc == NGX_ERROR as ngx_int_t || rc >= 500,
             status: u16::try_from(rc).ok().filter(|_| rc >= error),
             header_sent: upstream.header_sent(),
         });

@@ -8,9 +8,24 @@ use crate::record::Diagnosis;
 
 /// Called in the log phase of a request in which an upstream may have failed.
 pub(crate) fn emit(request: Request<'_>) {
-    let noted = hooks::with(request, |diagnosis| prepare(request, Some(diagnosis)));
+    // Subrequests reach this phase only with log_subrequest on; their records are written with
+    // the main request's, which comes last in any case.
+    if !request.is_main() {
+        return;
+    }
+    let noted = hooks::with(request, |diagnosis| {
+        let main = prepare(request, Some(diagnosis)).map(|ready| (request, ready));
+        let subrequests = diagnosis.subrequests(request.id()).into_iter().filter_map(|id| {
+            let subrequest = id.subrequest(request)?;
+            Some((subrequest, prepare(subrequest, Some(diagnosis))?))
+        });
+        subrequests.chain(main).collect::<Vec<_>>()
+    });
     // Outside of with(): evaluating `if=` reads variables, which look at the record again.
-    if let Some(ready) = noted.unwrap_or_else(|| prepare(request, None)) {
+    let ready = noted.unwrap_or_else(|| {
+        prepare(request, None).map(|ready| (request, ready)).into_iter().collect()
+    });
+    for (request, ready) in ready {
         ready.deliver(request);
     }
 }

@@ -74,12 +74,31 @@ const fn attempts(name: &'static str, value: fn(&Attempt) -> Option<String>) -> 
 /// not fail.
 pub(crate) fn variable(request: Request<'_>, at: usize) -> Option<String> {
     let value = &VARIABLES.get(at)?.value;
-    match hooks::with(request, |diagnosis| evaluate(request, Some(diagnosis), value)) {
+    let noted = hooks::with(request, |diagnosis| {
+        evaluate(request, Some(diagnosis), value).or_else(|| {
+            let failed = failed_subrequest(request, diagnosis)?;
+            evaluate(failed, Some(diagnosis), value)
+        })
+    });
+    match noted {
         Some(value) => value,
         // Nothing was noted: the upstream may have answered with an error of its own.
         None if request.loc_conf()?.enabled() => evaluate(request, None, value),
         None => None,
     }
+}
+
+/// The subrequest that explains a main request's error, where the main request has no failure of
+/// its own: an auth_request that could not ask, for one.
+fn failed_subrequest<'a>(request: Request<'a>, diagnosis: &Diagnosis) -> Option<Request<'a>> {
+    if !request.is_main() || request.status() < 500 {
+        return None;
+    }
+    let ids = diagnosis.subrequests(request.id());
+    ids.into_iter().rev().find_map(|id| {
+        id.subrequest(request)
+            .filter(|subrequest| Diagnosed::new(*subrequest, Some(diagnosis)).is_some())
+    })
 }
 
 fn evaluate(request: Request<'_>, diagnosis: Option<&Diagnosis>, value: &Value) -> Option<String> {

@@ -1,0 +1,37 @@
+//! Which nginx and which module to test.
+
+use std::env;
+use std::path::PathBuf;
+
+use nginx_setup::Name;
+
+/// An nginx and the module built for it.
+#[derive(Debug, Clone)]
+pub(super) struct Build {
+    pub(super) binary: PathBuf,
+    pub(super) module: Option<PathBuf>,
+}
+
+/// The build that the environment names. Without the module any nginx will
+/// do, so that the harness can be tested before there is one.
+pub(super) fn build(with_module: bool) -> Build {
+    let name = Name::choose(None, |key| env::var_os(key)).unwrap_or_else(|e| panic!("{e}"));
+    let nginx = nginx_setup::Nginx::load(name.as_str());
+    if !with_module {
+        let binary = nginx.ok().map(|n| n.binary).or_else(in_path);
+        return Build { binary: binary.expect("no nginx in PATH"), module: None };
+    }
+    let nginx = nginx.unwrap_or_else(|e| panic!("{e}"));
+    let module = nginx.module_path();
+    assert!(module.exists(), "{} was not built", module.display());
+    Build { binary: nginx.binary, module: Some(module) }
+}
+
+/// `/usr/sbin` is where distributions put nginx, and not in everybody's PATH.
+fn in_path() -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path)
+        .chain([PathBuf::from("/usr/sbin"), PathBuf::from("/usr/local/sbin")])
+        .map(|dir| dir.join("nginx"))
+        .find(|file| file.is_file())
+}
