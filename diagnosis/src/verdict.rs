@@ -127,9 +127,8 @@ pub fn classify(seen: &Observation<'_>) -> Failure {
             (seen.progress.phase(), false)
         }
     };
-    let cause = cause(known, phase, seen);
     Failure {
-        verdict: Some(Verdict { cause, phase }),
+        verdict: cause(known, phase, seen).map(|cause| Verdict { cause, phase }),
         phase,
         errno: known.errno,
         before_connection,
@@ -137,8 +136,10 @@ pub fn classify(seen: &Observation<'_>) -> Failure {
     }
 }
 
-fn cause(known: Known, phase: Phase, seen: &Observation<'_>) -> Cause {
-    match known.kind {
+/// `None` for an error number on an open connection that is none of the upstream's doings: the
+/// line may be about the client's connection, whose ordinary errors nginx logs at level info.
+fn cause(known: Known, phase: Phase, seen: &Observation<'_>) -> Option<Cause> {
+    Some(match known.kind {
         Kind::NoResolver => Cause::DnsNoResolver,
         Kind::BadUrl => Cause::InvalidUpstreamUrl,
         Kind::NoLiveUpstreams => match seen.capacity {
@@ -161,11 +162,11 @@ fn cause(known: Known, phase: Phase, seen: &Observation<'_>) -> Cause {
             Some(Errno::EHOSTUNREACH | Errno::ENETUNREACH | Errno::EHOSTDOWN | Errno::ENETDOWN) => {
                 Cause::Unreachable
             }
-            _ => Cause::Unknown,
+            _ => return None,
         },
         Kind::Timeout => timed_out(phase),
         Kind::HeaderTooBig => Cause::HeaderTooBig,
-    }
+    })
 }
 
 /// A close or reset after the connection stood: `nothing` and `some` are the causes on a fresh
@@ -328,6 +329,7 @@ mod tests {
         assert_eq!(classify(&seen("something new went wrong")).verdict, None);
         assert_eq!(verdict(&seen("socket() failed (24: x)")).0, "local_fds_exhausted");
         assert_eq!(verdict(&seen("socket() failed (12: x)")).0, "unknown");
-        assert_eq!(verdict(&seen("recv() failed (5: x)")).0, "unknown");
+        let strange = classify(&seen("recv() failed (5: x)"));
+        assert_eq!((strange.verdict, strange.errno), (None, Some(5)));
     }
 }

@@ -128,7 +128,7 @@ impl<'a> Request<'a> {
     /// Serial number of the client's connection.
     pub(crate) fn connection_number(&self) -> u64 {
         // SAFETY: a live request has a connection.
-        unsafe { (*self.raw().connection).number.into() }
+        unsafe { (*self.raw().connection).number }
     }
 
     /// The client's address.

@@ -105,6 +105,11 @@ impl<'a> Upstream<'a> {
         self.raw.header_sent() != 0
     }
 
+    /// Between `ngx_http_upstream_init_request` and `ngx_http_upstream_finalize_request`.
+    pub(crate) fn is_under_way(&self) -> bool {
+        !self.raw.cleanup.is_null()
+    }
+
     /// `u->state`: the entry of the current attempt.
     pub(crate) fn state(&self) -> Option<&'a State> {
         // SAFETY: NULL or an entry of r->upstream_states. State is a transparent wrapper.

@@ -32,6 +32,11 @@ pub(crate) fn line(request: Request<'_>, line: &Line<'_>) {
         capacity: failing_peers.as_deref().map(peer::capacity),
     };
     let failure = classify(&seen);
+    // Before it begins only its URL can be wrong; once it has ended, what fails is the client's
+    // connection or an error page.
+    if !upstream.is_under_way() && failure.kind != Some(Kind::BadUrl) {
+        return;
+    }
     let attempt = attempt(upstream, &seen, &failure);
     // Where the attempt's entry stands, or would stand if nginx made one.
     let at = request.states().len().saturating_sub(1);
