@@ -32,6 +32,9 @@ impl Ring {
         }
         let next = self.next.load(Ordering::Relaxed);
         let mut oldest = self.oldest.load(Ordering::Relaxed);
+        if next.saturating_sub(oldest) > capacity {
+            oldest = next;
+        }
         while next.saturating_sub(oldest).saturating_add(need) > capacity {
             let Some(size) = size_at(ring, oldest, next) else {
                 // Never seen; if it were, a ring begun anew is better than one misread for ever.
@@ -76,7 +79,8 @@ fn size_at(ring: &[u8], at: u64, end: u64) -> Option<u64> {
     let mut length = [0; LENGTH];
     read(ring, at, &mut length);
     let size = u64::from(u32::from_ne_bytes(length)).saturating_add(LENGTH as u64);
-    (at.saturating_add(size) <= end).then_some(size)
+    // Both bounds: positions that are nonsense must end in None, not in a long walk.
+    (size <= ring.len() as u64 && at.saturating_add(size) <= end).then_some(size)
 }
 
 /// The place of a position, and how many of `len` bytes lie there before the ring's end; the
@@ -163,10 +167,12 @@ mod tests {
     /// Memory that holds nonsense ends in fewer records, never in a loop or a panic.
     #[test]
     fn nonsense_is_survived() {
-        let ring = Ring { oldest: 3.into(), next: u64::MAX.into() };
-        let mut bytes = vec![0xFF; 32];
-        assert!(read_all(&ring, &bytes).is_empty());
-        ring.push(&mut bytes, b"x");
-        let _ = read_all(&ring, &bytes);
+        for (filler, next) in [(0xFF, u64::MAX), (0, u64::MAX), (0xFF, 0), (0, 1 << 40)] {
+            let ring = Ring { oldest: 3.into(), next: next.into() };
+            let mut bytes = vec![filler; 32];
+            let _ = read_all(&ring, &bytes);
+            ring.push(&mut bytes, b"x");
+            let _ = read_all(&ring, &bytes);
+        }
     }
 }
