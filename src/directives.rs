@@ -78,6 +78,8 @@ pub(crate) struct LocConf {
     enabled: Option<bool>,
     keep_query: Option<bool>,
     logs: Option<Vec<LogTarget>>,
+    /// `upstream_diag_status` stands in this very block.
+    status: bool,
 }
 
 /// One `upstream_diag_log`.
@@ -294,6 +296,10 @@ impl Directive for UpstreamDiagStatus {
         match cf.words().get(1) {
             None | Some(&b"json") => {}
             other => return Err(ConfError::UnknownFormat(words(other))),
+        }
+        let conf = cf.loc_conf().ok_or(ConfError::Reported)?;
+        if std::mem::replace(&mut conf.status, true) {
+            return Err(ConfError::Duplicate);
         }
         cf.set_status_handler();
         Ok(())

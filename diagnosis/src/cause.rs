@@ -96,7 +96,7 @@ causes! {
         "the resolver answered with an error",
         "Ask the server named in \"resolver\" for the name (dig @server name): it refuses or fails for this zone.";
     NoLiveUpstreams = "no_live_upstreams", Some(Select), "destination_unavailable",
-        "nginx had no server of the group left to try: each is down or was taken out after failures",
+        "nginx had no server of the group left to try: each is down, was taken out after failures or had been tried",
         "Find what took the servers out: the failures just before this one. Servers return after their fail_timeout.";
     MaxConnsReached = "max_conns_reached", Some(Select), "connection_limit_reached",
         "every server of the group that is not down or out already has max_conns connections",

@@ -2,6 +2,9 @@
 
 use nix::errno::Errno;
 
+/// `EADDRNOTAVAIL`.
+pub const NO_ADDRESS: i32 = Errno::EADDRNOTAVAIL as i32;
+
 /// The symbolic name of an error number (`ECONNREFUSED`), if the platform has one for it.
 pub fn name(errno: i32) -> Option<String> {
     match Errno::from_raw(errno) {

@@ -22,6 +22,8 @@ pub enum Kind {
     Socket,
     /// The local side of the connection could not be set (`ngx_event_connect_peer`).
     Bind,
+    /// nginx itself got no memory (`ngx_alloc`, `ngx_memalign`).
+    Memory,
     /// No free `ngx_connection_t` (`ngx_get_connection`).
     WorkerConnections,
     /// The upstream closed with FIN too early.
@@ -41,13 +43,14 @@ enum Shape {
     Errno(&'static str),
     /// `connect() to NAME failed (N: strerror)`: NAME is the peer's, known from `u->peer.name`.
     Peer { before: &'static str, after: &'static str },
-    /// `bind(ADDRESS) failed (N: strerror)`: an address that nginx has parsed and printed.
-    Address { before: &'static str, after: &'static str },
+    /// `bind(ADDRESS) failed (N: strerror)`: what is between is nginx's own print of an address
+    /// or a number.
+    Between { before: &'static str, after: &'static str },
     /// `N worker_connections are not enough`.
     Counted(&'static str),
 }
 
-use Shape::{Address, Counted, Errno, Peer, Text};
+use Shape::{Between, Counted, Errno, Peer, Text};
 
 /// Every message this crate knows, each with the kind of failure it reports.
 const KNOWN: &[(Shape, Kind)] = &[
@@ -58,6 +61,7 @@ const KNOWN: &[(Shape, Kind)] = &[
     (Text("invalid port in upstream \""), Kind::BadUrl),
     (Text("invalid port range in upstream \""), Kind::BadUrl),
     (Text("invalid IPv6 address in upstream \""), Kind::BadUrl),
+    (Text("the INET6 sockets are not supported on this platform in upstream \""), Kind::BadUrl),
     (Text("host not found in upstream \""), Kind::BadUrl),
     (Text("no path in the unix domain socket in upstream \""), Kind::BadUrl),
     (Text("too long path in the unix domain socket in upstream \""), Kind::BadUrl),
@@ -67,7 +71,9 @@ const KNOWN: &[(Shape, Kind)] = &[
     (Peer { before: "connect() to ", after: " failed" }, Kind::Connect),
     (Errno("connect() failed"), Kind::Connect),
     (Errno("socket() failed"), Kind::Socket),
-    (Address { before: "bind(", after: ") failed" }, Kind::Bind),
+    (Between { before: "bind(", after: ") failed" }, Kind::Bind),
+    (Between { before: "malloc(", after: ") failed" }, Kind::Memory),
+    (Between { before: "posix_memalign(", after: ") failed" }, Kind::Memory),
     (Errno("setsockopt(IP_TRANSPARENT) failed"), Kind::Bind),
     (Errno("setsockopt(IPV6_TRANSPARENT) failed"), Kind::Bind),
     (Counted(" worker_connections are not enough"), Kind::WorkerConnections),
@@ -117,7 +123,7 @@ pub fn recognise(message: &[u8], peer: Option<&[u8]>) -> Option<Known> {
                 let rest = message.strip_prefix(before.as_bytes())?.strip_prefix(peer?)?;
                 Some(errno(rest.strip_prefix(after.as_bytes())?)?)
             }
-            Address { before, after } => {
+            Between { before, after } => {
                 let rest = message.strip_prefix(before.as_bytes())?;
                 let end = memmem::find(rest, after.as_bytes())?;
                 Some(errno(rest.get(end..)?.strip_prefix(after.as_bytes())?)?)
@@ -142,6 +148,25 @@ pub fn proper<'a>(message: &'a [u8], action: Option<&[u8]>) -> &'a [u8] {
     };
     let end = memmem::find(message, &context).unwrap_or(message.len());
     message.get(..end).unwrap_or(message)
+}
+
+/// Whether a line at level error is logged for healthy responses too, so that it says nothing of
+/// a failure: what a FastCGI application writes to stderr (`ngx_http_fastcgi_process_record`).
+pub fn is_noise(message: &[u8]) -> bool {
+    message.starts_with(b"FastCGI sent in stderr: ")
+}
+
+/// A message without the query strings in it: some quote a URL. From a `?` up to the quotation
+/// mark or blank that ends it; one too many is better than a secret in a log.
+pub fn without_queries(message: &str) -> String {
+    let mut kept = String::with_capacity(message.len());
+    let mut rest = message;
+    while let Some((before, query)) = rest.split_once('?') {
+        kept.push_str(before);
+        rest = query.find(['"', ' ', ',']).and_then(|end| query.get(end..)).unwrap_or_default();
+    }
+    kept.push_str(rest);
+    kept
 }
 
 /// Reads ` (N: ` as written by `ngx_log_errno`.
@@ -208,6 +233,14 @@ mod tests {
         assert_eq!(kind("connect() failed"), None);
         assert_eq!(kind("recv() failed (x: y)"), None);
         assert_eq!(kind("recv() failed (99999999999: y)"), None);
+    }
+
+    #[test]
+    fn queries_are_taken_out() {
+        let with = "invalid URL prefix in \"ftp://h/p?token=SECRET\" and \"/q?b=SECRET c\" x?y";
+        let without = "invalid URL prefix in \"ftp://h/p\" and \"/q c\" x";
+        assert_eq!(without_queries(with), without);
+        assert_eq!(without_queries("recv() failed (5: x)"), "recv() failed (5: x)");
     }
 
     /// A name that contains an errno of its own must not decide the cause.

@@ -221,6 +221,9 @@ pub struct Header {
     pub exact: bool,
     /// Size of nginx's buffer for it.
     pub limit: u64,
+    /// Bytes of the limit that the header cannot use: those of a cache file's own header.
+    #[serde(skip)]
+    pub reserved: u64,
     /// The directive that sets the limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub directive: Option<String>,

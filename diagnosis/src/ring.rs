@@ -50,14 +50,15 @@ impl Ring {
         true
     }
 
-    /// A copy of the part in use, oldest byte first, to be taken apart by [`records`] outside the
-    /// lock.
-    pub fn copy(&self, ring: &[u8]) -> Vec<u8> {
+    /// Copies the part in use, oldest byte first, to be taken apart by [`records`] outside the
+    /// lock. Nothing is allocated if `copy` has room for the whole ring.
+    pub fn copy(&self, ring: &[u8], copy: &mut Vec<u8>) {
         let oldest = self.oldest.load(Ordering::Acquire);
         let used = self.next.load(Ordering::Acquire).saturating_sub(oldest);
-        let mut bytes = vec![0; usize::try_from(used).unwrap_or(0).min(ring.len())];
-        read(ring, oldest, &mut bytes);
-        bytes
+        let used = usize::try_from(used).unwrap_or(0).min(ring.len());
+        let (place, first) = place(ring.len(), oldest, used);
+        copy.extend_from_slice(ring.get(place..place.saturating_add(first)).unwrap_or_default());
+        copy.extend_from_slice(ring.get(..used.saturating_sub(first)).unwrap_or_default());
     }
 }
 
@@ -118,7 +119,9 @@ mod tests {
     use super::*;
 
     fn read_all(ring: &Ring, bytes: &[u8]) -> Vec<String> {
-        records(&ring.copy(bytes))
+        let mut copy = Vec::new();
+        ring.copy(bytes, &mut copy);
+        records(&copy)
     }
 
     #[test]

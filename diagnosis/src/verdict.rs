@@ -51,6 +51,8 @@ pub struct Observation<'a> {
     /// `u->resolved->ctx->state` where that is an error: 1 to 5 are DNS response codes, larger
     /// numbers an errno (`ngx_resolver_strerror`).
     pub resolver_error: Option<i64>,
+    /// This host has no source address for the peer's (asked after EADDRNOTAVAIL).
+    pub no_source_address: bool,
     /// How far the attempt has come.
     pub progress: Progress,
     /// `u->peer.cached`: the connection came from the keepalive cache.
@@ -123,7 +125,7 @@ pub fn classify(seen: &Observation<'_>) -> Failure {
         Kind::Connect | Kind::Socket | Kind::Bind | Kind::WorkerConnections => {
             (Phase::Connect, true)
         }
-        Kind::Closed | Kind::Io | Kind::Timeout | Kind::HeaderTooBig => {
+        Kind::Closed | Kind::Io | Kind::Timeout | Kind::HeaderTooBig | Kind::Memory => {
             (seen.progress.phase(), false)
         }
     };
@@ -146,11 +148,15 @@ fn cause(known: Known, phase: Phase, seen: &Observation<'_>) -> Option<Cause> {
             Some(Capacity::Full) => Cause::MaxConnsReached,
             Some(Capacity::None) | None => Cause::NoLiveUpstreams,
         },
-        Kind::Connect => connect_error(known.errno, seen.unix),
+        Kind::Connect => connect_error(known.errno, seen),
         Kind::Socket => match known.errno.map(Errno::from_raw) {
             Some(Errno::EMFILE | Errno::ENFILE) => Cause::LocalFdsExhausted,
+            // IPv6 is switched off on this host, and the peer has an IPv6 address.
+            Some(Errno::EAFNOSUPPORT) => Cause::Unreachable,
+            Some(Errno::ENOMEM | Errno::ENOBUFS) => Cause::InternalError,
             _ => Cause::Unknown,
         },
+        Kind::Memory => Cause::InternalError,
         Kind::Bind => Cause::BindFailed,
         Kind::WorkerConnections => Cause::WorkerConnectionsExhausted,
         Kind::Closed => closed(phase, seen, Cause::ClosedBeforeResponse, Cause::ClosedInHeader),
@@ -192,7 +198,7 @@ fn timed_out(phase: Phase) -> Cause {
 }
 
 /// The errors of connect(2) and unix(7), and what a pending SO_ERROR can be.
-fn connect_error(errno: Option<i32>, unix: bool) -> Cause {
+fn connect_error(errno: Option<i32>, seen: &Observation<'_>) -> Cause {
     match errno.map(Errno::from_raw) {
         Some(Errno::ECONNREFUSED) => Cause::ConnectionRefused,
         Some(Errno::ETIMEDOUT) => Cause::ConnectionTimedOut,
@@ -202,7 +208,10 @@ fn connect_error(errno: Option<i32>, unix: bool) -> Cause {
         Some(Errno::EACCES | Errno::EPERM) => Cause::PermissionDenied,
         Some(Errno::ENOENT) => Cause::SocketNotFound,
         // connect(2): EAGAIN is a full backlog for a unix socket, a lack of ports otherwise.
-        Some(Errno::EAGAIN) if unix => Cause::ListenQueueFull,
+        Some(Errno::EAGAIN) if seen.unix => Cause::ListenQueueFull,
+        // With no address to connect from there is no way to the peer, ports or not: the "::1" of
+        // a host without IPv6 for one.
+        Some(Errno::EADDRNOTAVAIL) if seen.no_source_address => Cause::Unreachable,
         Some(Errno::EAGAIN | Errno::EADDRNOTAVAIL) => Cause::LocalPortsExhausted,
         Some(Errno::ECONNRESET | Errno::EPIPE) => Cause::ConnectionReset,
         _ => Cause::Unknown,
@@ -254,6 +263,14 @@ mod tests {
             assert_eq!(verdict(&seen), (slug, "connect"), "{errno}");
             assert_eq!(classify(&seen).errno, Some(errno));
         }
+    }
+
+    #[test]
+    fn a_lack_of_addresses_is_told_from_a_lack_of_ports() {
+        let mut seen = seen("connect() failed (99: Cannot assign requested address) while");
+        assert_eq!(verdict(&seen), ("local_ports_exhausted", "connect"));
+        seen.no_source_address = true;
+        assert_eq!(verdict(&seen), ("unreachable", "connect"));
     }
 
     /// The structures still hold what the attempt before left in them.
@@ -328,7 +345,10 @@ mod tests {
     fn what_is_not_known_is_no_verdict() {
         assert_eq!(classify(&seen("something new went wrong")).verdict, None);
         assert_eq!(verdict(&seen("socket() failed (24: x)")).0, "local_fds_exhausted");
-        assert_eq!(verdict(&seen("socket() failed (12: x)")).0, "unknown");
+        assert_eq!(verdict(&seen("socket() failed (12: x)")).0, "internal_error");
+        assert_eq!(verdict(&seen("socket() failed (97: x)")).0, "unreachable");
+        assert_eq!(verdict(&seen("socket() failed (1: x)")).0, "unknown");
+        assert_eq!(verdict(&seen("malloc(4096) failed (12: x)")).0, "internal_error");
         let strange = classify(&seen("recv() failed (5: x)"));
         assert_eq!((strange.verdict, strange.errno), (None, Some(5)));
     }

@@ -68,7 +68,7 @@ pub fn advice(cause: Cause, failed: &Attempt) -> String {
 }
 
 fn header_too_big(peer: &str, header: Option<&Header>) -> Option<String> {
-    let Header { size, exact, limit, directive } = header?;
+    let Header { size, exact, limit, directive, .. } = header?;
     let bound = if *exact { "" } else { "at least " };
     let buffer = directive.as_deref().unwrap_or("nginx's buffer");
     Some(format!("{peer} sent a response header of {bound}{size} bytes; {buffer} is {limit}"))
@@ -103,11 +103,14 @@ const STEP: u64 = 4_096;
 /// two sizes and must stay below all buffers less one (28k): `ngx_http_proxy_merge_loc_conf`.
 const LARGEST_WITH_DEFAULT_BUFFERS: u64 = 12_288;
 
+/// The protocol modules that have such buffers; grpc and memcached have only the one for the header.
+const WITH_BUFFERS: [&str; 4] = ["proxy", "fastcgi", "uwsgi", "scgi"];
+
 fn buffer_advice(header: &Header) -> String {
     let directive = header.directive.as_deref().unwrap_or("proxy_buffer_size");
     // One byte more than the header: nginx takes a header that fills the buffer to the byte for
     // the end of the response.
-    let wanted = header.size.max(header.limit).saturating_add(1);
+    let wanted = header.size.saturating_add(header.reserved).max(header.limit).saturating_add(1);
     let value = wanted.div_ceil(STEP).saturating_mul(STEP);
     let kilobytes = value / 1_024;
     let mut advice = if header.exact {
@@ -115,9 +118,9 @@ fn buffer_advice(header: &Header) -> String {
     } else {
         format!("Set {directive} to at least {kilobytes}k: the header's end was not seen; ")
     };
-    let buffers = directive.replace("_buffer_size", "_buffers");
-    if value > LARGEST_WITH_DEFAULT_BUFFERS && buffers != directive {
-        advice.push_str(&format!("with it {buffers} 8 {kilobytes}k; "));
+    let module = directive.strip_suffix("_buffer_size").unwrap_or_default();
+    if value > LARGEST_WITH_DEFAULT_BUFFERS && WITH_BUFFERS.contains(&module) {
+        advice.push_str(&format!("with it {module}_buffers 8 {kilobytes}k; "));
     }
     advice
         .push_str("or make the upstream send less, large Set-Cookie headers are the usual reason.");
@@ -183,7 +186,7 @@ mod tests {
         );
         assert_eq!(
             said(Cause::NoLiveUpstreams, &Attempt { peer: Some("app".into()), ..attempt() }),
-            "Upstream \"app\": nginx had no server of the group left to try: each is down or was taken out after failures."
+            "Upstream \"app\": nginx had no server of the group left to try: each is down, was taken out after failures or had been tried."
         );
         let strange = Attempt { message: Some("something new".into()), ..attempt() };
         assert_eq!(
@@ -199,6 +202,7 @@ mod tests {
                 size,
                 exact,
                 limit,
+                reserved: 0,
                 directive: Some("proxy_buffer_size".into()),
             }),
             ..attempt()
@@ -214,6 +218,11 @@ mod tests {
             advice(header(12_300, true, 4_096))
                 .starts_with("Set proxy_buffer_size 16k; with it proxy_buffers 8 16k; or")
         );
+        let mut cached = header(3_900, true, 4_096);
+        if let Some(header) = cached.header.as_mut() {
+            header.reserved = 352;
+        }
+        assert!(advice(cached).starts_with("Set proxy_buffer_size 8k; or"));
         assert!(
             advice(header(4_096, false, 4_096))
                 .starts_with("Set proxy_buffer_size to at least 8k: the header's end was not seen")

@@ -177,7 +177,7 @@ unsafe extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_t {
             if let Some(ctx) = ctx.as_ref() {
                 let main = *ctx.main_conf.add(module::this().ctx_index);
                 if let Some(main) = main.cast::<MainConf>().as_ref() {
-                    main.heads.set_levels();
+                    main.heads.complete(&*cycle);
                 }
             }
         }

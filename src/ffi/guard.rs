@@ -13,7 +13,7 @@ pub(super) fn guard<T>(fallback: T, body: impl FnOnce() -> T) -> T {
 /// As [`guard`], with a fallback that is made only when it is needed.
 pub(super) fn guard_or<T>(body: impl FnOnce() -> T, fallback: impl FnOnce() -> T) -> T {
     // A value that a panic left half-changed belongs to one request, which is not diagnosed any
-    // further (`hooks::Diagnosis::disable`), so nothing broken is ever looked at again.
+    // further (`hooks::disable`), so nothing broken is ever looked at again.
     catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|_| {
         log::cycle_alert("upstream_diag: internal error, this request is not diagnosed");
         fallback()

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use nginx_sys::{NGX_OK, ngx_http_request_t, ngx_int_t, ngx_pool_cleanup_add, ngx_pool_cleanup_t};
 
-use super::guard::guard;
+use super::guard::{guard, guard_or};
 use super::request::Request;
 use super::upstream::{Upstream, UpstreamId};
 use crate::observe;
@@ -80,32 +80,44 @@ unsafe extern "C" fn forget(data: *mut c_void) {
 }
 
 impl Kept {
-    /// Runs `look` on the diagnosis, unless it is in use further up the stack (a line that the
-    /// module itself caused) or was given up.
-    fn with<T>(&self, look: impl FnOnce(&mut Diagnosis) -> T) -> Option<T> {
+    /// Runs `look` on the diagnosis, unless it was given up or is in use further up the stack.
+    fn with<T>(&self, look: impl FnOnce(&mut Diagnosis) -> T) -> Result<T, Disabled> {
         if self.disabled.get() {
-            return None;
+            return Err(Disabled);
         }
-        let mut diagnosis = self.diagnosis.try_borrow_mut().ok()?;
+        let mut diagnosis = self.diagnosis.try_borrow_mut().map_err(|_| Disabled)?;
         // Set for the time of the call: it stays set only if the call ends by a panic.
         self.disabled.set(true);
         let value = look(&mut diagnosis);
         self.disabled.set(false);
-        Some(value)
+        Ok(value)
     }
 }
 
-/// Looks at the record of a request, if it has one.
-pub(crate) fn with<T>(request: Request<'_>, look: impl FnOnce(&mut Diagnosis) -> T) -> Option<T> {
-    find(request)?.with(look)
-}
+/// The diagnosis of a request was given up: it must not be begun anew from what nginx has.
+pub(crate) struct Disabled;
 
-/// Looks at the record of a request, which is made if there is none.
-pub(crate) fn with_new<T>(
+/// Looks at the record of a request, if it has one.
+pub(crate) fn with<T>(
     request: Request<'_>,
     look: impl FnOnce(&mut Diagnosis) -> T,
-) -> Option<T> {
-    keep(request)?.with(look)
+) -> Result<Option<T>, Disabled> {
+    find(request).map(|kept| kept.with(look)).transpose()
+}
+
+/// Changes the record of a request, which is made if there is none. Nothing happens if memory is
+/// short or the diagnosis was given up.
+pub(crate) fn update(request: Request<'_>, change: impl FnOnce(&mut Diagnosis)) {
+    if let Some(kept) = keep(request) {
+        let _ = kept.with(change);
+    }
+}
+
+/// Gives up the diagnosis of a request.
+pub(super) fn disable(request: Request<'_>) {
+    if let Some(kept) = keep(request) {
+        kept.disabled.set(true);
+    }
 }
 
 /// Hooks the finalization of an upstream request. Once for each is enough; more do nothing.
@@ -136,12 +148,10 @@ unsafe extern "C" fn finalize(r: *mut ngx_http_request_t, rc: ngx_int_t) {
         let originals = kept.originals.borrow();
         originals.iter().find(|(hooked, _)| *hooked == upstream).map(|(_, original)| *original)
     });
-    guard((), || {
-        // SAFETY: as above.
-        if let Some(request) = unsafe { Request::from_raw(r) } {
-            observe::finalized(request, rc);
-        }
-    });
+    // SAFETY: as above.
+    if let Some(request) = unsafe { Request::from_raw(r) } {
+        guard_or(|| observe::finalized(request, rc), || disable(request));
+    }
     if let Some(original) = original {
         // SAFETY: the function that stood here before, with its own arguments.
         unsafe { original(r, rc) };
@@ -164,7 +174,7 @@ pub(super) unsafe extern "C" fn log_phase(r: *mut ngx_http_request_t) -> ngx_int
     if let Some(request) = unsafe { Request::from_raw(r) }
         && may_have_failed(request)
     {
-        guard((), || present::emit(request));
+        guard_or(|| present::emit(request), || disable(request));
     }
     NGX_OK as ngx_int_t
 }

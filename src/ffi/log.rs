@@ -5,20 +5,25 @@ use std::ffi::c_void;
 use std::mem::size_of;
 use std::ptr::{NonNull, addr_of};
 use std::slice;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use nginx_sys::{
-    NGX_LOG_ALERT, NGX_LOG_ERR, ngx_conf_t, ngx_http_core_loc_conf_t, ngx_http_log_ctx_t,
-    ngx_log_error_core, ngx_log_handler_pt, ngx_log_t, ngx_pcalloc, ngx_uint_t, u_char,
+    NGX_LOG_ALERT, NGX_LOG_ERR, ngx_conf_t, ngx_cycle_t, ngx_http_core_loc_conf_t,
+    ngx_http_log_ctx_t, ngx_listening_t, ngx_log_error_core, ngx_log_handler_pt, ngx_log_t,
+    ngx_pcalloc, ngx_uint_t, u_char,
 };
 
-use super::guard::guard;
+use super::guard::{guard, guard_or};
+use super::hooks;
 use super::request::Request;
 use super::string;
 use crate::observe;
 
 /// Address of nginx's `ngx_http_log_error`, which is static: 0 until a request was seen.
 static HTTP_LOG_HANDLER: AtomicUsize = AtomicUsize::new(0);
+
+/// Set while a line is being looked at.
+static INSIDE: AtomicBool = AtomicBool::new(false);
 
 fn address(handler: ngx_log_handler_pt) -> usize {
     handler.map_or(0, |handler| handler as usize)
@@ -76,12 +81,33 @@ impl Heads {
     /// Gives each head its level, once the levels of all logs are known. It is never lower than
     /// the original's: `ngx_log_error_core` stops at the first log whose level is too low, and
     /// the user's own log would lose lines.
-    pub(crate) fn set_levels(&self) {
+    pub(super) fn complete(&self, cycle: &ngx_cycle_t) {
         for head in self.0.values() {
             // SAFETY: head and original live in the cycle, which is still being made.
             unsafe {
                 let original = (*head.as_ptr()).next;
                 (*head.as_ptr()).log_level = (*original).log_level.max(NGX_LOG_ERR as ngx_uint_t);
+                // Unused as long as there is a writer; for modules that look for a log's file.
+                (*head.as_ptr()).file = (*original).file;
+            }
+        }
+        // nginx has copied the log of each listening socket already, before the levels were
+        // known (ngx_configure_listening_sockets): every connection starts with that copy.
+        // SAFETY: the cycle's array of listening sockets, used by nobody else yet.
+        let sockets = unsafe {
+            let listening = &cycle.listening;
+            match listening.nelts {
+                0 => &mut [],
+                n => slice::from_raw_parts_mut(listening.elts.cast::<ngx_listening_t>(), n),
+            }
+        };
+        for socket in sockets {
+            if let Some(head) = self.0.values().find(|head| head.as_ptr() == socket.logp) {
+                // SAFETY: as for the levels above.
+                unsafe {
+                    socket.log.log_level = (*head.as_ptr()).log_level;
+                    socket.log.file = (*head.as_ptr()).file;
+                }
             }
         }
     }
@@ -103,16 +129,27 @@ unsafe extern "C" fn tap(log: *mut ngx_log_t, level: ngx_uint_t, text: *mut u_ch
     if level > NGX_LOG_ERR as ngx_uint_t {
         return;
     }
-    guard((), || {
-        // SAFETY: nginx calls a writer with the log it formatted the line for.
-        let Some(request) = (unsafe { current_request(log) }) else { return };
+    // The module may cause a line itself, by running out of memory for one: that ends here.
+    if INSIDE.swap(true, Ordering::Relaxed) {
+        return;
+    }
+    // SAFETY: nginx calls a writer with the log it formatted the line for.
+    let request = guard(None, || unsafe { current_request(log) });
+    let heard = || {
+        let Some(request) = request else { return };
         // SAFETY: `text` is ngx_log_error_core's buffer, `len` of it are filled; the action is a
         // static string, or NULL.
         let line = unsafe {
             Line { text: slice::from_raw_parts(text, len), action: string::c_bytes((*log).action) }
         };
         observe::line(request, &line);
+    };
+    guard_or(heard, || {
+        if let Some(request) = request {
+            hooks::disable(request);
+        }
     });
+    INSIDE.store(false, Ordering::Relaxed);
 }
 
 /// The request a line is about, if the log is that of an HTTP connection with a live request.

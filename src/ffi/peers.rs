@@ -20,14 +20,16 @@ pub(crate) fn of(upstream: Upstream<'_>) -> Option<Vec<Peer>> {
         Some(group) => of_group(group)?,
         None => of_private(upstream)?,
     };
-    let mut all = Vec::new();
-    // SAFETY: a list that nginx made; with a zone it is read under its lock.
-    unsafe {
-        let _lock = ReadLock::take(peers);
-        collect(peers, false, &mut all);
-        collect((*peers).next, true, &mut all);
+    // SAFETY: lists that nginx made. The backup servers have a list and a lock of their own,
+    // taken one after the other as ngx_http_upstream_get_round_robin_peer() does.
+    let (mut all, backups) = unsafe { (copy(peers), (*peers).next) };
+    if !backups.is_null() {
+        // SAFETY: as above.
+        all.extend(
+            unsafe { copy(backups) }.into_iter().map(|peer| Copied { backup: true, ..peer }),
+        );
     }
-    Some(all)
+    Some(all.into_iter().map(Copied::into_peer).collect())
 }
 
 /// The peers of a configured group. The balancers of nginx that build on round robin (least_conn,
@@ -62,30 +64,94 @@ fn of_private(upstream: Upstream<'_>) -> Option<*mut ngx_http_upstream_rr_peers_
     (!peers.is_null()).then_some(peers)
 }
 
+/// Longest name of a peer: `unix:` and a path (`NGX_SOCKADDR_STRLEN`).
+const NAME: usize = 128;
+
+/// A peer as it is copied under the lock: nothing is allocated there. Running out of memory would
+/// end the process with the lock held, which nginx's master does not free.
+#[derive(Clone, Copy)]
+struct Copied {
+    name: [u8; NAME],
+    name_len: usize,
+    backup: bool,
+    numbers: Numbers,
+}
+
+#[derive(Clone, Copy)]
+struct Numbers {
+    fails: usize,
+    max_fails: usize,
+    fail_timeout: i64,
+    checked: i64,
+    down: usize,
+    weight: isize,
+    conns: usize,
+    max_conns: usize,
+}
+
 /// # Safety
-/// `peers` is NULL or a list of nginx's, locked if it is in a zone.
-unsafe fn collect(peers: *const ngx_http_upstream_rr_peers_t, backup: bool, all: &mut Vec<Peer>) {
-    // SAFETY: by the caller's contract; the list ends with NULL.
+/// `peers` is a list of nginx's.
+unsafe fn copy(peers: *mut ngx_http_upstream_rr_peers_t) -> Vec<Copied> {
+    // SAFETY: by the caller's contract. `number` is a hint only: a list in a zone can grow until
+    // the lock is taken.
+    let room = unsafe { (*peers).number }.saturating_add(16).min(MOST);
+    let mut all = Vec::with_capacity(room);
+    // SAFETY: the list ends with NULL and does not change while it is locked.
     unsafe {
-        let Some(peers) = peers.as_ref() else { return };
-        let mut at: *const ngx_http_upstream_rr_peer_t = peers.peer;
+        let _lock = ReadLock::take(peers);
+        let mut at: *const ngx_http_upstream_rr_peer_t = (*peers).peer;
         while let Some(peer) = at.as_ref() {
-            if all.len() >= MOST {
-                return;
+            if all.len() >= room {
+                break;
             }
-            all.push(Peer {
-                name: diagnosis::text(string::bytes(&peer.name)),
-                fails: peer.fails as u64,
-                max_fails: peer.max_fails as u64,
-                fail_timeout: u64::try_from(peer.fail_timeout).unwrap_or(0),
-                since_checked: time::now().saturating_sub(peer.checked),
-                down: peer.down != 0,
-                backup,
-                weight: u64::try_from(peer.weight).unwrap_or(0),
-                conns: peer.conns as u64,
-                max_conns: peer.max_conns as u64,
-            });
+            all.push(Copied::from_raw(peer));
             at = peer.next;
+        }
+    }
+    all
+}
+
+impl Copied {
+    /// # Safety
+    /// `peer` is a peer of nginx's in a locked list.
+    unsafe fn from_raw(peer: &ngx_http_upstream_rr_peer_t) -> Copied {
+        // SAFETY: the name lives as long as the peer.
+        let name = unsafe { string::bytes(&peer.name) };
+        let mut copied = Copied {
+            name: [0; NAME],
+            name_len: name.len().min(NAME),
+            backup: false,
+            numbers: Numbers {
+                fails: peer.fails,
+                max_fails: peer.max_fails,
+                fail_timeout: peer.fail_timeout,
+                checked: peer.checked,
+                down: peer.down,
+                weight: peer.weight,
+                conns: peer.conns,
+                max_conns: peer.max_conns,
+            },
+        };
+        for (to, from) in copied.name.iter_mut().zip(name) {
+            *to = *from;
+        }
+        copied
+    }
+
+    fn into_peer(self) -> Peer {
+        let Numbers { fails, max_fails, fail_timeout, checked, down, weight, conns, max_conns } =
+            self.numbers;
+        Peer {
+            name: diagnosis::text(self.name.get(..self.name_len).unwrap_or_default()),
+            fails: fails as u64,
+            max_fails: max_fails as u64,
+            fail_timeout: u64::try_from(fail_timeout).unwrap_or(0),
+            since_checked: time::now().saturating_sub(checked),
+            down: down != 0,
+            backup: self.backup,
+            weight: u64::try_from(weight).unwrap_or(0),
+            conns: conns as u64,
+            max_conns: max_conns as u64,
         }
     }
 }

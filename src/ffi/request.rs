@@ -69,6 +69,11 @@ impl<'a> Request<'a> {
         self.raw().main == self.raw.as_ptr()
     }
 
+    /// Whether this request runs a `post_action`: the client has its response.
+    pub(crate) fn is_post_action(&self) -> bool {
+        self.raw().post_action() != 0
+    }
+
     /// The module's configuration of the location that serves the request now.
     pub(crate) fn loc_conf(&self) -> Option<&'static LocConf> {
         // SAFETY: nginx fills loc_conf with what create_loc_conf made, for every location; it

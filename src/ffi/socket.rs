@@ -59,3 +59,22 @@ pub(crate) fn peek(fd: i32, limit: usize) -> Vec<u8> {
     bytes.truncate(usize::try_from(read).unwrap_or(0));
     bytes
 }
+
+/// Whether this host has an address to reach another from: a datagram socket is connected to it,
+/// which sends nothing and takes no port that could be lacking. `address` is a `sockaddr`.
+pub(super) fn has_source_address(address: &[u8]) -> Option<bool> {
+    let family = *address.first_chunk::<2>()?;
+    let length = socklen_t::try_from(address.len()).ok()?;
+    // SAFETY: the address is valid for its length, and the descriptor is closed here.
+    unsafe {
+        let family = libc::c_int::from(libc::sa_family_t::from_ne_bytes(family));
+        let fd = libc::socket(family, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0);
+        if fd < 0 {
+            return None;
+        }
+        let failed = libc::connect(fd, address.as_ptr().cast(), length) != 0;
+        let error = nginx_sys::ngx_errno();
+        libc::close(fd);
+        Some(!(failed && error == libc::EADDRNOTAVAIL))
+    }
+}

@@ -8,7 +8,7 @@ use nginx_sys::{
     ngx_msec_t,
 };
 
-use super::{module, string};
+use super::{module, socket, string};
 
 /// Identity of an upstream request while the request's pool lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +54,20 @@ impl<'a> Upstream<'a> {
         let family = unsafe { self.raw.peer.sockaddr.as_ref() }.map(|addr| addr.sa_family);
         family.is_some_and(|family| u32::from(family) == AF_UNIX)
             || self.peer_name().is_some_and(|name| name.starts_with(b"unix:"))
+    }
+
+    /// Whether this host has a source address for the peer's. Only asked where that is in doubt:
+    /// it takes a socket of its own.
+    pub(crate) fn has_source_address(&self) -> Option<bool> {
+        let peer = &self.raw.peer;
+        if peer.sockaddr.is_null() {
+            return None;
+        }
+        // SAFETY: the peer's address, `socklen` bytes, held until the peer is given back.
+        let address = unsafe {
+            slice::from_raw_parts(peer.sockaddr.cast::<u8>(), usize::try_from(peer.socklen).ok()?)
+        };
+        socket::has_source_address(address)
     }
 
     /// `u->peer.cached`: the connection came from the keepalive cache.
@@ -134,17 +148,17 @@ impl<'a> Upstream<'a> {
         unsafe { slice::from_raw_parts(buffer.start.add(skip), used.saturating_sub(skip)) }
     }
 
-    fn cache_header(&self) -> usize {
+    /// Bytes of the buffer that the header of the cache file takes.
+    pub(crate) fn cache_header(&self) -> usize {
         // SAFETY: NULL or the request's cache state, in its pool.
         unsafe { self.request.cache.as_ref() }.map_or(0, |cache| cache.header_start)
     }
 
-    /// How large a response header may be: `buffer_size` of the protocol module, less what the
-    /// cache takes of it.
+    /// `buffer_size` of the protocol module.
     pub(crate) fn header_limit(&self) -> Option<u64> {
         // SAFETY: NULL until the protocol module has set it, then part of the configuration.
         let conf = unsafe { self.raw.conf.as_ref() }?;
-        Some(conf.buffer_size.saturating_sub(self.cache_header()) as u64)
+        Some(conf.buffer_size as u64)
     }
 
     /// `u->resolved->ctx->state`, where that is an error.

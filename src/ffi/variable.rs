@@ -21,6 +21,7 @@ pub(super) unsafe extern "C" fn get(
         return NGX_ERROR as ngx_int_t;
     };
     // Empty rather than "not found": `if=$upstream_diag_cause` and `map` take both alike.
+    value.data = c"".as_ptr().cast_mut().cast();
     value.set_len(0);
     value.set_valid(1);
     value.set_no_cacheable(1);

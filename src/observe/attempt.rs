@@ -36,7 +36,7 @@ pub(crate) fn assemble(request: Request<'_>, diagnosis: Option<&Diagnosis>) -> O
         let found = groups.iter().rev().find_map(|group| {
             group.notes.iter().find(|note| note.at == at).map(|note| (*group, note))
         });
-        entries.push(entry(request, state, found, at.saturating_add(1) == count));
+        entries.push(entry(request, state, found, at, at.saturating_add(1) == count));
     }
     entries
         .iter()
@@ -48,6 +48,7 @@ fn entry(
     request: Request<'_>,
     state: Option<&State>,
     noted: Option<(&Group, &Note)>,
+    at: usize,
     last: bool,
 ) -> Entry {
     let has_peer = state.is_some_and(|state| state.peer().is_some());
@@ -56,7 +57,7 @@ fn entry(
         && let Some(attempt) = attempt.as_mut()
         && attempt.cause.is_none()
     {
-        judge_unknown(attempt, state, group, last);
+        judge_unknown(attempt, state, group, at);
     }
     if let Some(state) = state.filter(|_| has_peer) {
         complete(attempt.get_or_insert_default(), state);
@@ -74,14 +75,11 @@ fn entry(
 
 /// An attempt of which only lines are known that were not recognised. Whether it failed is told
 /// by how it ended; if it did, the message is kept, and nothing is made of it.
-fn judge_unknown(attempt: &mut Attempt, state: Option<&State>, group: &Group, last: bool) {
-    let went_on = !last || group.ended.is_none();
-    let failed = if went_on {
-        state.is_some_and(|state| state.status() >= 500 && state.header_time().is_none())
-    } else {
-        group.ended.is_some_and(|ended| ended.failed)
-            // An answer of the upstream's own is judged by its status.
-            && !state.is_some_and(answered_error)
+fn judge_unknown(attempt: &mut Attempt, state: Option<&State>, group: &Group, at: usize) {
+    let failed = match group.ended {
+        Some(ended) if ended.last == at => ended.failed,
+        // nginx went on to another peer, or has not decided yet.
+        _ => state.is_some_and(|state| state.status() >= 500 && state.header_time().is_none()),
     };
     match attempt.phase {
         Some(phase) if failed => attempt.set_verdict(Verdict { cause: Cause::Unknown, phase }),

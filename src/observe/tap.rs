@@ -4,6 +4,7 @@ use diagnosis::message::{self, Kind};
 use diagnosis::peer::{self, Peer};
 use diagnosis::{Attempt, Failure, Header, Observation, PeerReport, Progress, Seconds, classify};
 
+use crate::directives::LocConf;
 use crate::ffi::log::Line;
 use crate::ffi::request::Request;
 use crate::ffi::upstream::Upstream;
@@ -19,6 +20,24 @@ pub(crate) fn line(request: Request<'_>, line: &Line<'_>) {
     let Some(upstream) = request.upstream() else { return };
     let Some(text) = message::strip_prefix(line.text) else { return };
 
+    // Nobody waits for a post_action.
+    if request.is_post_action() {
+        return;
+    }
+    let entries = request.states().len();
+    if !upstream.is_under_way() {
+        // Before it begins only its URL can be wrong, and nothing else of it is set yet. Once it
+        // has ended, what fails is the client's connection or an error page, and what it points
+        // to may be gone.
+        if message::recognise(text, None).is_some_and(|known| known.kind == Kind::BadUrl) {
+            let seen = Observation { message: text, action: line.action, ..Observation::default() };
+            note(request, conf, upstream, entries, evidence(&seen, &classify(&seen)), None);
+        }
+        return;
+    }
+    if message::is_noise(text) {
+        return;
+    }
     let failing_peers = peers_if_none_chosen(text, upstream);
     let seen = Observation {
         message: text,
@@ -26,22 +45,31 @@ pub(crate) fn line(request: Request<'_>, line: &Line<'_>) {
         peer: upstream.peer_name(),
         unix: upstream.is_unix(),
         resolver_error: upstream.resolver_error(),
+        no_source_address: has_no_source_address(text, upstream),
         progress: progress(upstream),
         reused: upstream.is_reused(),
-        received: upstream.header_bytes().len() as u64,
+        received: upstream.state().map_or(0, |state| state.bytes_received()),
         capacity: failing_peers.as_deref().map(peer::capacity),
     };
-    let failure = classify(&seen);
-    // Before it begins only its URL can be wrong; once it has ended, what fails is the client's
-    // connection or an error page.
-    if !upstream.is_under_way() && failure.kind != Some(Kind::BadUrl) {
-        return;
-    }
-    let attempt = attempt(upstream, &seen, &failure);
-    // Where the attempt's entry stands, or would stand if nginx made one.
-    let at = request.states().len().saturating_sub(1);
+    let attempt = attempt(upstream, &seen, &classify(&seen));
+    // The attempt's own entry, or where it would stand if nginx had made one.
+    note(request, conf, upstream, entries.saturating_sub(1), attempt, failing_peers);
+    hooks::hook_finalize(request, upstream);
+}
 
-    hooks::with_new(request, |diagnosis| {
+/// Keeps what a line said of an attempt.
+fn note(
+    request: Request<'_>,
+    conf: &'static LocConf,
+    upstream: Upstream<'_>,
+    at: usize,
+    mut attempt: Attempt,
+    failing_peers: Option<Vec<Peer>>,
+) {
+    if !conf.keeps_query() {
+        attempt.message = attempt.message.map(|message| message::without_queries(&message));
+    }
+    hooks::update(request, |diagnosis| {
         let group = diagnosis.group(upstream.id(), || Group {
             request: request.id(),
             upstream: upstream.id(),
@@ -65,7 +93,6 @@ pub(crate) fn line(request: Request<'_>, line: &Line<'_>) {
         }
         group.note(at, attempt);
     });
-    hooks::hook_finalize(request, upstream);
 }
 
 fn progress(upstream: Upstream<'_>) -> Progress {
@@ -93,9 +120,16 @@ fn report(peer: &Peer) -> PeerReport {
     }
 }
 
-/// The evidence that exists only now: the connection is still open.
-fn attempt(upstream: Upstream<'_>, seen: &Observation<'_>, failure: &Failure) -> Attempt {
-    let elapsed = time::current_msec().saturating_sub(upstream.start_time());
+/// Whether it is the lack of a source address, not of ports, that a connect failed for: the two
+/// have one errno, EADDRNOTAVAIL.
+fn has_no_source_address(text: &[u8], upstream: Upstream<'_>) -> bool {
+    message::recognise(text, upstream.peer_name()).is_some_and(|known| {
+        known.kind == Kind::Connect && known.errno == Some(diagnosis::errno::NO_ADDRESS)
+    }) && upstream.has_source_address() == Some(false)
+}
+
+/// What the line itself says.
+fn evidence(seen: &Observation<'_>, failure: &Failure) -> Attempt {
     let mut attempt = Attempt {
         peer: seen.peer.map(diagnosis::text),
         errno: failure.errno,
@@ -107,6 +141,13 @@ fn attempt(upstream: Upstream<'_>, seen: &Observation<'_>, failure: &Failure) ->
     if let Some(verdict) = failure.verdict {
         attempt.set_verdict(verdict);
     }
+    attempt
+}
+
+/// The evidence that exists only now: the connection is still open.
+fn attempt(upstream: Upstream<'_>, seen: &Observation<'_>, failure: &Failure) -> Attempt {
+    let elapsed = time::current_msec().saturating_sub(upstream.start_time());
+    let mut attempt = evidence(seen, failure);
     match failure.phase {
         diagnosis::Phase::Resolve | diagnosis::Phase::Select => return attempt,
         _ => attempt.elapsed = Some(Seconds::Millis(elapsed)),
@@ -129,10 +170,14 @@ fn attempt(upstream: Upstream<'_>, seen: &Observation<'_>, failure: &Failure) ->
 
 /// What came of the response header, if anything did.
 fn header(upstream: Upstream<'_>, seen: &Observation<'_>, failure: &Failure) -> Option<Header> {
-    if seen.received == 0 || seen.progress.header_done {
+    // With the header done, the buffer is the body's, or gone.
+    if seen.progress.header_done {
         return None;
     }
     let held = upstream.header_bytes();
+    if held.is_empty() {
+        return None;
+    }
     let mut size = held.len();
     let mut exact = false;
     if failure.kind == Some(Kind::HeaderTooBig) {
@@ -149,6 +194,7 @@ fn header(upstream: Upstream<'_>, seen: &Observation<'_>, failure: &Failure) -> 
         size: size as u64,
         exact,
         limit: upstream.header_limit()?,
+        reserved: upstream.cache_header() as u64,
         directive: upstream.module().map(|module| format!("{module}_buffer_size")),
     })
 }

@@ -4,6 +4,7 @@ use super::Diagnosed;
 use crate::directives::{LocConf, LogTarget, Sink};
 use crate::ffi::hooks;
 use crate::ffi::request::Request;
+use crate::observe;
 use crate::record::Diagnosis;
 
 /// Called in the log phase of a request in which an upstream may have failed.
@@ -22,8 +23,11 @@ pub(crate) fn emit(request: Request<'_>) {
         subrequests.chain(main).collect::<Vec<_>>()
     });
     // Outside of with(): evaluating `if=` reads variables, which look at the record again.
+    let Ok(noted) = noted else { return };
     let ready = noted.unwrap_or_else(|| {
-        prepare(request, None).map(|ready| (request, ready)).into_iter().collect()
+        let answered = observe::upstream_answered_error(request);
+        let main = answered.then(|| prepare(request, None)).flatten();
+        main.map(|ready| (request, ready)).into_iter().collect()
     });
     for (request, ready) in ready {
         ready.deliver(request);

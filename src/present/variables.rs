@@ -6,6 +6,7 @@ use diagnosis::attempts::join;
 use super::Diagnosed;
 use crate::ffi::hooks;
 use crate::ffi::request::Request;
+use crate::observe;
 use crate::record::Diagnosis;
 
 /// A variable: its name without the dollar sign, and how its value is made.
@@ -80,10 +81,12 @@ pub(crate) fn variable(request: Request<'_>, at: usize) -> Option<String> {
             evaluate(failed, Some(diagnosis), value)
         })
     });
-    match noted {
+    match noted.ok()? {
         Some(value) => value,
         // Nothing was noted: the upstream may have answered with an error of its own.
-        None if request.loc_conf()?.enabled() => evaluate(request, None, value),
+        None if observe::upstream_answered_error(request) && request.loc_conf()?.enabled() => {
+            evaluate(request, None, value)
+        }
         None => None,
     }
 }

@@ -6,6 +6,10 @@ use crate::directives::LocConf;
 use crate::ffi::request::RequestId;
 use crate::ffi::upstream::UpstreamId;
 
+/// Notes kept of one upstream request: a group of a thousand dead servers must not cost a
+/// megabyte.
+const MOST_NOTES: usize = 256;
+
 /// Everything noted under one main request: its own upstream requests and those of its
 /// subrequests.
 #[derive(Default)]
@@ -49,7 +53,9 @@ pub(crate) struct Note {
 /// How an upstream request ended.
 #[derive(Clone, Copy)]
 pub(crate) struct Final {
-    /// nginx counts the end as an error.
+    /// The place of the last attempt in `r->upstream_states`.
+    pub(crate) last: usize,
+    /// The last attempt failed.
     pub(crate) failed: bool,
     /// The status that nginx will answer with, where it is one.
     pub(crate) status: Option<u16>,
@@ -98,15 +104,22 @@ impl Diagnosis {
 }
 
 impl Group {
-    /// The note on an attempt; the first recognised failure of an attempt stays: what follows is
-    /// its consequence.
+    /// The note on an attempt; the first recognised failure of an attempt stays, what follows is
+    /// its consequence. Of lines that are not known the newest stays: it is nearest to the end.
     pub(crate) fn note(&mut self, at: usize, attempt: Attempt) {
+        let full = self.notes.len() >= MOST_NOTES;
         match self.notes.iter_mut().find(|note| note.at == at) {
-            Some(note) if note.attempt.cause.is_none() && attempt.cause.is_some() => {
+            Some(note) if note.attempt.cause.is_none() => {
                 note.attempt = attempt;
             }
             Some(_) => {}
-            None => self.notes.push(Note { at, attempt }),
+            None if !full => self.notes.push(Note { at, attempt }),
+            // The verdict is the last one's.
+            None => {
+                if let Some(last) = self.notes.last_mut() {
+                    *last = Note { at, attempt };
+                }
+            }
         }
     }
 }
