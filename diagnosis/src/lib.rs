@@ -12,6 +12,7 @@ pub mod header;
 pub mod message;
 mod outcome;
 pub mod peer;
+pub mod protocol;
 mod proxy_status;
 mod record;
 pub mod ring;

@@ -34,6 +34,14 @@ pub enum Kind {
     Timeout,
     /// The header does not fit `u->buffer` (`ngx_http_upstream_process_header`).
     HeaderTooBig,
+    /// The header does not follow the rules (`ngx_http_proxy_process_header` and the handlers of
+    /// single headers in `ngx_http_upstream.c`).
+    InvalidHeader,
+    /// The first line is no status line, or bytes came before the TLS handshake: the upstream
+    /// speaks another protocol, or nonsense.
+    NotHttp,
+    /// The body's framing is broken.
+    InvalidBody,
 }
 
 enum Shape {
@@ -85,6 +93,19 @@ const KNOWN: &[(Shape, Kind)] = &[
     (Errno("sendfile() failed"), Kind::Io),
     (Errno("upstream timed out"), Kind::Timeout),
     (Text("upstream sent too big header"), Kind::HeaderTooBig),
+    (Text("upstream sent invalid header: \""), Kind::InvalidHeader),
+    (Text("upstream sent duplicate header line: \""), Kind::InvalidHeader),
+    (
+        Text("upstream sent \"Content-Length\" and \"Transfer-Encoding\" headers"),
+        Kind::InvalidHeader,
+    ),
+    (Text("upstream sent invalid \"Content-Length\" header: \""), Kind::InvalidHeader),
+    (Text("upstream sent unknown \"Transfer-Encoding\": \""), Kind::InvalidHeader),
+    (Text("upstream sent no valid HTTP/1.0 header"), Kind::NotHttp),
+    (Text("upstream prematurely sent response"), Kind::NotHttp),
+    (Text("upstream sent invalid chunked response"), Kind::InvalidBody),
+    (Text("upstream sent too big trailers"), Kind::InvalidBody),
+    (Text("upstream sent invalid trailer: \""), Kind::InvalidBody),
 ];
 
 /// A message that was recognised.
@@ -258,7 +279,7 @@ mod tests {
     /// Known words anywhere but at the start are the client's or the upstream's.
     #[test]
     fn words_inside_a_message_decide_nothing() {
-        assert_eq!(kind("upstream sent invalid header: \"no live upstreams\""), None);
+        assert_eq!(kind("upstream sent something: \"no live upstreams\""), None);
         assert_eq!(kind("x connect() failed (111: Connection refused)"), None);
         assert_eq!(kind("xno live upstreams"), None);
     }

@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::cause::{Cause, Phase};
 use crate::outcome::{Origin, Outcome};
 use crate::peer::State;
+use crate::protocol::Protocol;
 use crate::seconds::Seconds;
 use crate::verdict::Verdict;
 use crate::words;
@@ -196,6 +197,12 @@ pub struct Attempt {
     /// The response header's size.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub header: Option<Header>,
+    /// The first bytes of what was no valid response, escaped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_bytes: Option<String>,
+    /// The protocol they belong to; the summary names it.
+    #[serde(skip)]
+    pub protocol: Option<Protocol>,
     /// The kernel's view of the connection.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tcp: Option<Tcp>,

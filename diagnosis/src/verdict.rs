@@ -5,6 +5,7 @@ use nix::errno::Errno;
 use crate::cause::{Cause, Phase};
 use crate::message::{self, Kind, Known};
 use crate::peer::Capacity;
+use crate::protocol;
 
 /// How far nginx's structures say the attempt has come. Structures before words: `log->action`
 /// says "reading response header" while a large request is still being sent.
@@ -59,6 +60,8 @@ pub struct Observation<'a> {
     pub reused: bool,
     /// Bytes of the response that came so far.
     pub received: u64,
+    /// The first of them.
+    pub first_bytes: &'a [u8],
     /// What the group's peers could take, if that can be known.
     pub capacity: Option<Capacity>,
 }
@@ -125,9 +128,10 @@ pub fn classify(seen: &Observation<'_>) -> Failure {
         Kind::Connect | Kind::Socket | Kind::Bind | Kind::WorkerConnections => {
             (Phase::Connect, true)
         }
-        Kind::Closed | Kind::Io | Kind::Timeout | Kind::HeaderTooBig | Kind::Memory => {
-            (seen.progress.phase(), false)
-        }
+        // A chunked body is looked at with the header still counted as unread.
+        Kind::InvalidBody => (Phase::Body, false),
+        Kind::InvalidHeader | Kind::NotHttp | Kind::HeaderTooBig => (Phase::Header, false),
+        Kind::Closed | Kind::Io | Kind::Timeout | Kind::Memory => (seen.progress.phase(), false),
     };
     Failure {
         verdict: cause(known, phase, seen).map(|cause| Verdict { cause, phase }),
@@ -172,6 +176,12 @@ fn cause(known: Known, phase: Phase, seen: &Observation<'_>) -> Option<Cause> {
         },
         Kind::Timeout => timed_out(phase),
         Kind::HeaderTooBig => Cause::HeaderTooBig,
+        Kind::InvalidHeader => Cause::InvalidHeader,
+        Kind::NotHttp => match protocol::recognise(seen.first_bytes) {
+            Some(_) => Cause::ProtocolMismatch,
+            None => Cause::InvalidResponse,
+        },
+        Kind::InvalidBody => Cause::InvalidBody,
     })
 }
 
@@ -339,6 +349,19 @@ mod tests {
             seen.resolver_error = Some(state);
             assert_eq!(verdict(&seen), (slug, "resolve"));
         }
+    }
+
+    #[test]
+    fn responses_that_are_none() {
+        let mut seen = seen("upstream sent no valid HTTP/1.0 header while");
+        seen.first_bytes = b"hello";
+        assert_eq!(verdict(&seen), ("invalid_response", "header"));
+        seen.first_bytes = b"SSH-2.0-OpenSSH_9.2p1";
+        assert_eq!(verdict(&seen), ("protocol_mismatch", "header"));
+        let header = Observation { message: b"upstream sent invalid header: \"a", ..seen };
+        assert_eq!(verdict(&header), ("invalid_header", "header"));
+        let body = Observation { message: b"upstream sent invalid chunked response", ..seen };
+        assert_eq!(verdict(&body), ("invalid_body", "body"));
     }
 
     #[test]

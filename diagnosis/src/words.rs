@@ -32,6 +32,10 @@ pub fn summary(cause: Cause, failed: &Attempt, upstream: Option<&str>, outcome: 
             ),
             None => plain(),
         },
+        Cause::ProtocolMismatch => match failed.protocol {
+            Some(protocol) => format!("{peer} speaks {}, not HTTP", protocol.name),
+            None => plain(),
+        },
         Cause::UpstreamResponse => match failed.status {
             Some(status) => format!("{peer} answered {status} itself"),
             None => plain(),
@@ -63,7 +67,10 @@ pub fn summary(cause: Cause, failed: &Attempt, upstream: Option<&str>, outcome: 
 pub fn advice(cause: Cause, failed: &Attempt) -> String {
     match (cause, &failed.header) {
         (Cause::HeaderTooBig, Some(header)) => buffer_advice(header),
-        _ => cause.row().advice.to_owned(),
+        _ => match failed.protocol {
+            Some(protocol) => protocol.advice.to_owned(),
+            None => cause.row().advice.to_owned(),
+        },
     }
 }
 

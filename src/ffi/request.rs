@@ -5,8 +5,9 @@ use std::ptr::NonNull;
 use std::slice;
 
 use nginx_sys::{
-    NGX_HTTP_MODULE, ngx_http_core_loc_conf_t, ngx_http_core_module, ngx_http_core_srv_conf_t,
-    ngx_http_get_indexed_variable, ngx_http_request_t, ngx_http_upstream_state_t, ngx_module_t,
+    NGX_HTTP_MODULE, NGX_HTTP_VERSION_9, ngx_http_core_loc_conf_t, ngx_http_core_module,
+    ngx_http_core_srv_conf_t, ngx_http_get_indexed_variable, ngx_http_request_t,
+    ngx_http_upstream_state_t, ngx_module_t,
 };
 
 use super::conf::VariableIndex;
@@ -181,7 +182,11 @@ impl<'a> Request<'a> {
     /// `$status` (`ngx_http_variable_status`); 0 while there is none.
     pub(crate) fn status(&self) -> u16 {
         let raw = self.raw();
-        let status = if raw.err_status != 0 { raw.err_status } else { raw.headers_out.status };
+        let status = match (raw.err_status, raw.headers_out.status) {
+            (0, 0) if raw.http_version == NGX_HTTP_VERSION_9 as usize => 9,
+            (0, status) => status,
+            (status, _) => status,
+        };
         u16::try_from(status).unwrap_or(0)
     }
 

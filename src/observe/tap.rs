@@ -2,7 +2,10 @@
 
 use diagnosis::message::{self, Kind};
 use diagnosis::peer::{self, Peer};
-use diagnosis::{Attempt, Failure, Header, Observation, PeerReport, Progress, Seconds, classify};
+use diagnosis::protocol;
+use diagnosis::{
+    Attempt, Cause, Failure, Header, Observation, PeerReport, Progress, Seconds, classify,
+};
 
 use crate::directives::LocConf;
 use crate::ffi::log::Line;
@@ -49,6 +52,7 @@ pub(crate) fn line(request: Request<'_>, line: &Line<'_>) {
         progress: progress(upstream),
         reused: upstream.is_reused(),
         received: upstream.state().map_or(0, |state| state.bytes_received()),
+        first_bytes: if header_done(upstream) { &[] } else { upstream.header_bytes() },
         capacity: failing_peers.as_deref().map(peer::capacity),
     };
     let attempt = attempt(upstream, &seen, &classify(&seen));
@@ -100,8 +104,13 @@ fn progress(upstream: Upstream<'_>) -> Progress {
         tls_handshake: upstream.tls_handshaked() == Some(false),
         request_sent: upstream.request_sent(),
         request_body_sent: upstream.request_body_sent(),
-        header_done: upstream.state().is_some_and(|state| state.header_time().is_some()),
+        header_done: header_done(upstream),
     }
+}
+
+/// With the header done, the buffer is the body's, or gone.
+fn header_done(upstream: Upstream<'_>) -> bool {
+    upstream.state().is_some_and(|state| state.header_time().is_some())
 }
 
 /// The peers, read only where the line says that none could be chosen.
@@ -165,16 +174,19 @@ fn attempt(upstream: Upstream<'_>, seen: &Observation<'_>, failure: &Failure) ->
     attempt.bytes_received = upstream.state().map(|state| state.bytes_received());
     attempt.tcp = upstream.fd().and_then(socket::tcp_info);
     attempt.header = header(upstream, seen, failure);
+    if let Some(Cause::InvalidHeader | Cause::InvalidResponse | Cause::ProtocolMismatch) =
+        attempt.cause
+    {
+        attempt.first_bytes =
+            Some(seen.first_bytes).filter(|bytes| !bytes.is_empty()).map(protocol::shown);
+        attempt.protocol = protocol::recognise(seen.first_bytes);
+    }
     attempt
 }
 
 /// What came of the response header, if anything did.
 fn header(upstream: Upstream<'_>, seen: &Observation<'_>, failure: &Failure) -> Option<Header> {
-    // With the header done, the buffer is the body's, or gone.
-    if seen.progress.header_done {
-        return None;
-    }
-    let held = upstream.header_bytes();
+    let held = seen.first_bytes;
     if held.is_empty() {
         return None;
     }

@@ -1,0 +1,115 @@
+//! The protocol that speaks in bytes which are no HTTP response.
+
+/// A protocol that a port may speak instead of the expected one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Protocol {
+    /// Its name.
+    pub name: &'static str,
+    /// What to do when an HTTP upstream turns out to speak it.
+    pub advice: &'static str,
+}
+
+const WRONG_PORT: &str = "Correct the address or port: no web server answers there.";
+
+const TLS: Protocol =
+    Protocol { name: "TLS", advice: "Use https:// in proxy_pass, or the upstream's plain port." };
+const HTTP2: Protocol = Protocol {
+    name: "HTTP/2",
+    advice: "Use grpc_pass for a gRPC service, or make the upstream speak HTTP/1.1 on this port.",
+};
+const FASTCGI: Protocol =
+    Protocol { name: "FastCGI", advice: "Use fastcgi_pass instead of proxy_pass." };
+
+/// What the first bytes say.
+///
+/// Only what a server sends first or in answer to an HTTP request is looked for, and only where
+/// the bytes leave no other reading.
+pub fn recognise(bytes: &[u8]) -> Option<Protocol> {
+    let (protocol, _) = SIGNS.iter().find(|(_, matches)| matches(bytes)).copied()?;
+    Some(protocol)
+}
+
+type Test = fn(&[u8]) -> bool;
+
+const fn other(name: &'static str) -> Protocol {
+    Protocol { name, advice: WRONG_PORT }
+}
+
+const SIGNS: &[(Protocol, Test)] = &[
+    // RFC 8446, section 5.1: content type alert or handshake, version 3.x.
+    (TLS, |b| matches!(b, [0x15 | 0x16, 0x03, 0x00..=0x04, ..])),
+    // RFC 9113, section 3.4: a server begins with a SETTINGS frame on stream 0, whose length is a
+    // multiple of six.
+    (HTTP2, |b| matches!(b, [0, 0, length, 4, 0, 0, 0, 0, 0, ..] if length % 6 == 0)),
+    (HTTP2, |b| b.starts_with(b"PRI * HTTP/2.0\r\n")),
+    // FastCGI specification, section 3.3: version 1, a type that applications send.
+    (FASTCGI, |b| matches!(b, [1, 3 | 6 | 7 | 10 | 11, _, _, _, _, _, 0, ..])),
+    // RFC 4253, section 4.2.
+    (other("SSH"), |b| b.starts_with(b"SSH-")),
+    // RESP: what a server answers to a line that is no command.
+    (other("Redis"), |b| {
+        b.starts_with(b"-ERR ") || b.starts_with(b"-DENIED ") || b.starts_with(b"-NOAUTH ")
+    }),
+    // HandshakeV10: a length of three bytes, sequence 0, protocol 10, then the version as text;
+    // or an error packet in its place.
+    (other("MySQL"), |b| matches!(b, [_, _, 0, 0, 0x0a, b'0'..=b'9', b'0'..=b'9' | b'.', ..])),
+    (other("MySQL"), |b| matches!(b, [_, _, 0, 0, 0xff, _, _, ..])),
+    // RFC 5321 and RFC 959 both greet with 220; RFC 5321 names the protocol in what follows.
+    (other("SMTP"), |b| b.starts_with(b"220") && contains(b, b"SMTP")),
+    (other("FTP"), |b| b.starts_with(b"220") && contains(b, b"FTP") && !contains(b, b"SMTP")),
+    (other("POP3"), |b| b.starts_with(b"+OK ") && contains(b, b"POP")),
+    (other("IMAP"), |b| b.starts_with(b"* OK ") && contains(b, b"IMAP")),
+    (other("memcached"), |b| b.starts_with(b"ERROR\r\n")),
+    (other("AMQP"), |b| b.starts_with(b"AMQP\0")),
+    (other("RTSP"), |b| b.starts_with(b"RTSP/")),
+];
+
+fn contains(bytes: &[u8], what: &[u8]) -> bool {
+    memchr::memmem::find(bytes, what).is_some()
+}
+
+/// Bytes shown of what was no response.
+const SHOWN: usize = 32;
+
+/// The first bytes as they can be shown: printable ASCII, everything else escaped.
+pub fn shown(bytes: &[u8]) -> String {
+    bytes.get(..SHOWN).unwrap_or(bytes).escape_ascii().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(bytes: &[u8]) -> Option<&'static str> {
+        recognise(bytes).map(|protocol| protocol.name)
+    }
+
+    #[test]
+    fn protocols_by_their_first_bytes() {
+        assert_eq!(name(b"\x15\x03\x01\x00\x02\x02\x46"), Some("TLS"));
+        assert_eq!(name(b"\x16\x03\x03\x00\x7a\x02"), Some("TLS"));
+        assert_eq!(name(b"\x00\x00\x12\x04\x00\x00\x00\x00\x00\x00\x03"), Some("HTTP/2"));
+        assert_eq!(name(b"\x01\x06\x00\x01\x00\x10\x00\x00Status"), Some("FastCGI"));
+        assert_eq!(name(b"SSH-2.0-OpenSSH_9.2p1\r\n"), Some("SSH"));
+        assert_eq!(name(b"-ERR wrong number of arguments for 'get' command\r\n"), Some("Redis"));
+        assert_eq!(name(b"\x4a\x00\x00\x00\x0a8.0.36\x00"), Some("MySQL"));
+        assert_eq!(name(b"\x45\x00\x00\x00\xff\x6a\x04Host"), Some("MySQL"));
+        assert_eq!(name(b"220 mail.example.com ESMTP Postfix\r\n"), Some("SMTP"));
+        assert_eq!(name(b"220 (vsFTPd 3.0.3)\r\n"), Some("FTP"));
+        assert_eq!(name(b"ERROR\r\n"), Some("memcached"));
+    }
+
+    #[test]
+    fn what_could_be_anything_is_nothing() {
+        for bytes in [&b""[..], b"hello", b"<html>", b"220 welcome", b"\x16", b"\x00\x00", b"HTTP"]
+        {
+            assert_eq!(name(bytes), None, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn bytes_are_shown_escaped_and_bounded() {
+        assert_eq!(shown(b"\x15\x03\"\\a\r\n"), "\\x15\\x03\\\"\\\\a\\r\\n");
+        assert_eq!(shown(&[b'a'; 100]).len(), 32);
+    }
+}
