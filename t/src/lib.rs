@@ -15,6 +15,7 @@
 )]
 
 pub mod client;
+pub mod diag;
 pub mod dns;
 pub mod nginx;
 pub mod ports;

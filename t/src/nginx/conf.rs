@@ -29,6 +29,8 @@ pub struct Conf {
     pub events: String,
     /// Directives in `http`, before the servers.
     pub http: String,
+    /// Main-level directives behind the `http` block.
+    pub after: String,
     /// Bodies of `server` blocks. One without a `listen` gets its port on
     /// 127.0.0.1, or `{prefix}/http<N>.sock` when there is a `netns`.
     pub servers: Vec<String>,
@@ -56,6 +58,7 @@ impl Conf {
             main: String::new(),
             events: String::new(),
             http: String::new(),
+            after: String::new(),
             servers: vec![server.into()],
             workers: 1,
             error_log: ErrorLog::Level("info".to_owned()),
@@ -73,7 +76,7 @@ impl Conf {
         self
     }
 
-    /// Adds directives in `events`.
+    /// Adds directives in `events`; `worker_connections` is 512 without one.
     pub fn events(mut self, text: impl AsRef<str>) -> Self {
         push(&mut self.events, text.as_ref());
         self
@@ -82,6 +85,12 @@ impl Conf {
     /// Adds directives in `http`.
     pub fn http(mut self, text: impl AsRef<str>) -> Self {
         push(&mut self.http, text.as_ref());
+        self
+    }
+
+    /// Adds main-level directives behind the `http` block.
+    pub fn after(mut self, text: impl AsRef<str>) -> Self {
+        push(&mut self.after, text.as_ref());
         self
     }
 
@@ -158,7 +167,11 @@ impl Conf {
             let _ = writeln!(t, "user {user};");
         }
         push(&mut t, &self.main);
-        let _ = writeln!(t, "events {{\nworker_connections 512;\n{}}}\nhttp {{", self.events);
+        let connections = match self.events.contains("worker_connections") {
+            true => "",
+            false => "worker_connections 512;\n",
+        };
+        let _ = writeln!(t, "events {{\n{connections}{}}}\nhttp {{", self.events);
         for kind in ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"] {
             let _ = writeln!(t, "{kind}_temp_path {{prefix}}/tmp/{kind};");
         }
@@ -184,6 +197,7 @@ impl Conf {
             t.push_str("}\n");
         }
         t.push_str("}\n");
+        t.push_str(&self.after);
         substitute(&t, prefix, ports)
     }
 

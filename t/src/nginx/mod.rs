@@ -251,6 +251,8 @@ fn command(build: &locate::Build, prefix: &Path, conf: &Conf, option: &str) -> C
     // was compiled, often one that only root can write.
     command.arg("-e").arg(prefix.join("error.log"));
     command.args(Some(option).filter(|o| !o.is_empty()));
+    // Chooses the build here; nginx would take it for sockets left by an nginx before it.
+    command.env_remove("NGINX");
     command.envs(conf.env.iter().map(|(n, v)| (n, v))).stdin(Stdio::null());
     command
 }
