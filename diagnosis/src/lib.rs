@@ -18,6 +18,7 @@ mod record;
 pub mod ring;
 mod seconds;
 mod status;
+pub mod tls;
 mod verdict;
 mod words;
 

@@ -42,6 +42,12 @@ pub enum Kind {
     NotHttp,
     /// The body's framing is broken.
     InvalidBody,
+    /// OpenSSL reported an error of the peer's or of the protocol (`ngx_ssl_connection_error`).
+    Tls,
+    /// The certificate does not verify (`ngx_http_upstream_ssl_handshake`).
+    Certificate,
+    /// The certificate is for another name (as above).
+    CertificateName,
 }
 
 enum Shape {
@@ -49,6 +55,10 @@ enum Shape {
     Text(&'static str),
     /// This text, then ` (N: strerror)`.
     Errno(&'static str),
+    /// This text, then ` (SSL: OpenSSL's errors)`, and ` (N: strerror)` if there is an errno.
+    OpenSsl(&'static str),
+    /// This text, then ` (N: strerror)` if there is an errno.
+    MaybeErrno(&'static str),
     /// `connect() to NAME failed (N: strerror)`: NAME is the peer's, known from `u->peer.name`.
     Peer { before: &'static str, after: &'static str },
     /// `bind(ADDRESS) failed (N: strerror)`: what is between is nginx's own print of an address
@@ -58,7 +68,7 @@ enum Shape {
     Counted(&'static str),
 }
 
-use Shape::{Between, Counted, Errno, Peer, Text};
+use Shape::{Between, Counted, Errno, MaybeErrno, OpenSsl, Peer, Text};
 
 /// Every message this crate knows, each with the kind of failure it reports.
 const KNOWN: &[(Shape, Kind)] = &[
@@ -92,6 +102,16 @@ const KNOWN: &[(Shape, Kind)] = &[
     (Errno("writev() failed"), Kind::Io),
     (Errno("sendfile() failed"), Kind::Io),
     (Errno("upstream timed out"), Kind::Timeout),
+    (MaybeErrno("peer closed connection in SSL handshake"), Kind::Closed),
+    (OpenSsl("SSL_do_handshake() failed"), Kind::Tls),
+    (OpenSsl("SSL_read() failed"), Kind::Tls),
+    (OpenSsl("SSL_write() failed"), Kind::Tls),
+    // Without errors in OpenSSL's queue these are errors of the socket.
+    (Errno("SSL_do_handshake() failed"), Kind::Io),
+    (Errno("SSL_read() failed"), Kind::Io),
+    (Errno("SSL_write() failed"), Kind::Io),
+    (Text("upstream SSL certificate verify error: ("), Kind::Certificate),
+    (Text("upstream SSL certificate does not match \""), Kind::CertificateName),
     (Text("upstream sent too big header"), Kind::HeaderTooBig),
     (Text("upstream sent invalid header: \""), Kind::InvalidHeader),
     (Text("upstream sent duplicate header line: \""), Kind::InvalidHeader),
@@ -139,6 +159,11 @@ pub fn recognise(message: &[u8], peer: Option<&[u8]>) -> Option<Known> {
                 message.strip_prefix(text.as_bytes())?;
                 None
             }
+            OpenSsl(text) => {
+                message.strip_prefix(text.as_bytes())?.strip_prefix(b" (SSL: ")?;
+                None
+            }
+            MaybeErrno(text) => errno(message.strip_prefix(text.as_bytes())?),
             Errno(text) => Some(errno(message.strip_prefix(text.as_bytes())?)?),
             Peer { before, after } => {
                 let rest = message.strip_prefix(before.as_bytes())?.strip_prefix(peer?)?;

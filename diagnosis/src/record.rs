@@ -9,6 +9,7 @@ use crate::outcome::{Origin, Outcome};
 use crate::peer::State;
 use crate::protocol::Protocol;
 use crate::seconds::Seconds;
+use crate::tls::Tls;
 use crate::verdict::Verdict;
 use crate::words;
 
@@ -203,6 +204,9 @@ pub struct Attempt {
     /// The protocol they belong to; the summary names it.
     #[serde(skip)]
     pub protocol: Option<Protocol>,
+    /// Why TLS failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
     /// The kernel's view of the connection.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tcp: Option<Tcp>,

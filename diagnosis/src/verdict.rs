@@ -5,7 +5,7 @@ use nix::errno::Errno;
 use crate::cause::{Cause, Phase};
 use crate::message::{self, Kind, Known};
 use crate::peer::Capacity;
-use crate::protocol;
+use crate::{protocol, tls};
 
 /// How far nginx's structures say the attempt has come. Structures before words: `log->action`
 /// says "reading response header" while a large request is still being sent.
@@ -54,6 +54,10 @@ pub struct Observation<'a> {
     pub resolver_error: Option<i64>,
     /// This host has no source address for the peer's (asked after EADDRNOTAVAIL).
     pub no_source_address: bool,
+    /// The connection to the peer speaks TLS.
+    pub tls: bool,
+    /// What waits in the kernel behind what OpenSSL could not read.
+    pub unread: &'a [u8],
     /// How far the attempt has come.
     pub progress: Progress,
     /// `u->peer.cached`: the connection came from the keepalive cache.
@@ -128,6 +132,9 @@ pub fn classify(seen: &Observation<'_>) -> Failure {
         Kind::Connect | Kind::Socket | Kind::Bind | Kind::WorkerConnections => {
             (Phase::Connect, true)
         }
+        // An alert can come when the handshake is over for nginx: with TLS 1.3 the peer looks at
+        // the client's certificate after that.
+        Kind::Tls | Kind::Certificate | Kind::CertificateName => (Phase::Tls, false),
         // A chunked body is looked at with the header still counted as unread.
         Kind::InvalidBody => (Phase::Body, false),
         Kind::InvalidHeader | Kind::NotHttp | Kind::HeaderTooBig => (Phase::Header, false),
@@ -176,6 +183,13 @@ fn cause(known: Known, phase: Phase, seen: &Observation<'_>) -> Option<Cause> {
         },
         Kind::Timeout => timed_out(phase),
         Kind::HeaderTooBig => Cause::HeaderTooBig,
+        // The line may be about the client's connection.
+        Kind::Tls if !seen.tls => return None,
+        Kind::Tls if tls::alert(seen.message).is_some() => Cause::TlsAlertReceived,
+        Kind::Tls if answers_in_http(seen) => Cause::ProtocolMismatch,
+        Kind::Tls => Cause::TlsProtocolError,
+        Kind::Certificate => Cause::TlsCertificateError,
+        Kind::CertificateName => Cause::TlsNameMismatch,
         Kind::InvalidHeader => Cause::InvalidHeader,
         Kind::NotHttp => match protocol::recognise(seen.first_bytes) {
             Some(_) => Cause::ProtocolMismatch,
@@ -195,6 +209,13 @@ fn closed(phase: Phase, seen: &Observation<'_>, nothing: Cause, some: Cause) -> 
         _ if seen.reused => Cause::KeepaliveRace,
         _ => nothing,
     }
+}
+
+/// Whether the peer answered the TLS handshake with an HTTP response. OpenSSL has read the five
+/// bytes of a record's header from it, "HTTP/"; the version follows.
+fn answers_in_http(seen: &Observation<'_>) -> bool {
+    seen.progress.tls_handshake
+        && (seen.unread.starts_with(b"1.1 ") || seen.unread.starts_with(b"1.0 "))
 }
 
 fn timed_out(phase: Phase) -> Cause {
@@ -349,6 +370,38 @@ mod tests {
             seen.resolver_error = Some(state);
             assert_eq!(verdict(&seen), (slug, "resolve"));
         }
+    }
+
+    #[test]
+    fn tls_failures() {
+        let mut seen = seen(
+            "SSL_do_handshake() failed (SSL: error:0A00010B:SSL routines::wrong version number) while",
+        );
+        seen.progress = Progress { tls_handshake: true, ..WAITING };
+        assert_eq!(classify(&seen).verdict, None, "the client's connection");
+        seen.tls = true;
+        assert_eq!(verdict(&seen), ("tls_protocol_error", "tls"));
+        seen.unread = b"1.1 400 Bad Request\r\n";
+        assert_eq!(verdict(&seen), ("protocol_mismatch", "tls"));
+        let of =
+            |message: &'static str| verdict(&Observation { message: message.as_bytes(), ..seen });
+        assert_eq!(of("SSL_do_handshake() failed (SSL: error:0A000410:SSL routines::x:SSL alert number 40)").0, "tls_alert_received");
+        assert_eq!(of("SSL_do_handshake() failed (104: Connection reset by peer)").0, "tls_closed");
+        assert_eq!(of("peer closed connection in SSL handshake while").0, "tls_closed");
+        assert_eq!(of("peer closed connection in SSL handshake (104: x)").0, "tls_closed");
+        assert_eq!(of("upstream SSL certificate verify error: (10:x)").0, "tls_certificate_error");
+        assert_eq!(of("upstream SSL certificate does not match \"a\"").0, "tls_name_mismatch");
+        seen.progress = Progress { request_sent: true, request_body_sent: true, ..WAITING };
+        let of =
+            |message: &'static str| verdict(&Observation { message: message.as_bytes(), ..seen });
+        assert_eq!(
+            of("SSL_read() failed (SSL: error:0A00045C:SSL routines::x:SSL alert number 116)"),
+            ("tls_alert_received", "tls")
+        );
+        assert_eq!(
+            of("SSL_read() failed (104: Connection reset by peer)"),
+            ("connection_reset", "header")
+        );
     }
 
     #[test]

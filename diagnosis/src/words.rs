@@ -2,10 +2,11 @@
 
 use nix::errno::Errno;
 
-use crate::cause::Cause;
+use crate::cause::{Cause, Phase};
 use crate::outcome::Outcome;
 use crate::record::{Attempt, Header};
 use crate::seconds::Seconds;
+use crate::tls;
 
 /// One sentence with the numbers in it.
 pub fn summary(cause: Cause, failed: &Attempt, upstream: Option<&str>, outcome: Outcome) -> String {
@@ -32,8 +33,23 @@ pub fn summary(cause: Cause, failed: &Attempt, upstream: Option<&str>, outcome: 
             ),
             None => plain(),
         },
+        Cause::TlsAlertReceived => match failed.tls.as_ref().and_then(|tls| tls.alert) {
+            Some(alert) => {
+                let name = tls::alert_name(alert).unwrap_or("an alert without a name");
+                format!("{peer} ended the TLS handshake with the alert {name} ({alert})")
+            }
+            None => plain(),
+        },
+        Cause::TlsCertificateError => match failed.tls.as_ref().and_then(|tls| tls.verify.as_ref())
+        {
+            Some(reason) => format!("{}: {reason}", plain()),
+            None => plain(),
+        },
         Cause::ProtocolMismatch => match failed.protocol {
-            Some(protocol) => format!("{peer} speaks {}, not HTTP", protocol.name),
+            Some(protocol) => {
+                let expected = if failed.phase == Some(Phase::Tls) { "TLS" } else { "HTTP" };
+                format!("{peer} speaks {}, not {expected}", protocol.name)
+            }
             None => plain(),
         },
         Cause::UpstreamResponse => match failed.status {
@@ -67,10 +83,12 @@ pub fn summary(cause: Cause, failed: &Attempt, upstream: Option<&str>, outcome: 
 pub fn advice(cause: Cause, failed: &Attempt) -> String {
     match (cause, &failed.header) {
         (Cause::HeaderTooBig, Some(header)) => buffer_advice(header),
-        _ => match failed.protocol {
-            Some(protocol) => protocol.advice.to_owned(),
-            None => cause.row().advice.to_owned(),
-        },
+        _ => {
+            let alert = failed.tls.as_ref().and_then(|tls| tls.alert);
+            let particular = alert.and_then(tls::alert_advice);
+            let particular = particular.or(failed.protocol.map(|protocol| protocol.advice));
+            particular.unwrap_or(cause.row().advice).to_owned()
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use diagnosis::message::{self, Kind};
 use diagnosis::peer::{self, Peer};
 use diagnosis::protocol;
+use diagnosis::tls::{self, Tls};
 use diagnosis::{
     Attempt, Cause, Failure, Header, Observation, PeerReport, Progress, Seconds, classify,
 };
@@ -42,6 +43,7 @@ pub(crate) fn line(request: Request<'_>, line: &Line<'_>) {
         return;
     }
     let failing_peers = peers_if_none_chosen(text, upstream);
+    let unread = unread_by_tls(text, upstream);
     let seen = Observation {
         message: text,
         action: line.action,
@@ -49,6 +51,8 @@ pub(crate) fn line(request: Request<'_>, line: &Line<'_>) {
         unix: upstream.is_unix(),
         resolver_error: upstream.resolver_error(),
         no_source_address: has_no_source_address(text, upstream),
+        tls: upstream.tls_handshaked().is_some(),
+        unread: &unread,
         progress: progress(upstream),
         reused: upstream.is_reused(),
         received: upstream.state().map_or(0, |state| state.bytes_received()),
@@ -129,6 +133,13 @@ fn report(peer: &Peer) -> PeerReport {
     }
 }
 
+/// What is left of an answer that OpenSSL gave up on: a few bytes tell what it was.
+fn unread_by_tls(text: &[u8], upstream: Upstream<'_>) -> Vec<u8> {
+    let failed = upstream.tls_handshaked() == Some(false)
+        && message::recognise(text, None).is_some_and(|known| known.kind == Kind::Tls);
+    upstream.fd().filter(|_| failed).map(|fd| socket::peek(fd, 16)).unwrap_or_default()
+}
+
 /// Whether it is the lack of a source address, not of ports, that a connect failed for: the two
 /// have one errno, EADDRNOTAVAIL.
 fn has_no_source_address(text: &[u8], upstream: Upstream<'_>) -> bool {
@@ -174,12 +185,23 @@ fn attempt(upstream: Upstream<'_>, seen: &Observation<'_>, failure: &Failure) ->
     attempt.bytes_received = upstream.state().map(|state| state.bytes_received());
     attempt.tcp = upstream.fd().and_then(socket::tcp_info);
     attempt.header = header(upstream, seen, failure);
+    attempt.tls = match failure.kind {
+        Some(Kind::Tls) => {
+            tls::alert(seen.message).map(|alert| Tls { alert: Some(alert), ..Tls::default() })
+        }
+        Some(Kind::Certificate) => tls::verify_error(seen.message)
+            .map(|verify| Tls { verify: Some(verify), ..Tls::default() }),
+        _ => None,
+    };
     if let Some(Cause::InvalidHeader | Cause::InvalidResponse | Cause::ProtocolMismatch) =
         attempt.cause
     {
         attempt.first_bytes =
             Some(seen.first_bytes).filter(|bytes| !bytes.is_empty()).map(protocol::shown);
-        attempt.protocol = protocol::recognise(seen.first_bytes);
+        attempt.protocol = match failure.kind {
+            Some(Kind::Tls) => Some(protocol::PLAIN_HTTP),
+            _ => protocol::recognise(seen.first_bytes),
+        };
     }
     attempt
 }

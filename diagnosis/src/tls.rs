@@ -1,0 +1,116 @@
+//! What OpenSSL's error texts say of a failed handshake.
+//!
+//! nginx appends them to its message (`ngx_ssl_error`). They are OpenSSL's own words; nothing in
+//! them was written by the peer.
+
+use memchr::memmem;
+use serde::Serialize;
+
+/// Why TLS failed, as far as it can be told.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Tls {
+    /// What is wrong with the certificate (`X509_verify_cert_error_string`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verify: Option<String>,
+    /// The alert that the peer sent (RFC 8446, section 6).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alert: Option<u8>,
+}
+
+/// The alert in an OpenSSL error: `… SSL alert number N`.
+pub fn alert(message: &[u8]) -> Option<u8> {
+    const MARK: &[u8] = b"SSL alert number ";
+    let digits = message.get(memmem::find(message, MARK)?.checked_add(MARK.len())?..)?;
+    let len = digits.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    std::str::from_utf8(digits.get(..len)?).ok()?.parse().ok()
+}
+
+/// The text in `upstream SSL certificate verify error: (NUMBER:TEXT)`.
+pub fn verify_error(message: &[u8]) -> Option<String> {
+    let start = memchr::memchr(b'(', message)?;
+    let inside = message.get(start..)?.strip_prefix(b"(")?;
+    let text = inside.get(memchr::memchr(b':', inside)?..)?.strip_prefix(b":")?;
+    Some(crate::text(text.get(..memchr::memchr(b')', text)?)?))
+}
+
+/// The name of an alert, as in the registry that RFC 8446 refers to.
+pub fn alert_name(alert: u8) -> Option<&'static str> {
+    Some(match alert {
+        0 => "close_notify",
+        10 => "unexpected_message",
+        20 => "bad_record_mac",
+        21 => "decryption_failed",
+        22 => "record_overflow",
+        30 => "decompression_failure",
+        40 => "handshake_failure",
+        41 => "no_certificate",
+        42 => "bad_certificate",
+        43 => "unsupported_certificate",
+        44 => "certificate_revoked",
+        45 => "certificate_expired",
+        46 => "certificate_unknown",
+        47 => "illegal_parameter",
+        48 => "unknown_ca",
+        49 => "access_denied",
+        50 => "decode_error",
+        51 => "decrypt_error",
+        60 => "export_restriction",
+        70 => "protocol_version",
+        71 => "insufficient_security",
+        80 => "internal_error",
+        86 => "inappropriate_fallback",
+        90 => "user_canceled",
+        100 => "no_renegotiation",
+        109 => "missing_extension",
+        110 => "unsupported_extension",
+        112 => "unrecognized_name",
+        113 => "bad_certificate_status_response",
+        115 => "unknown_psk_identity",
+        116 => "certificate_required",
+        120 => "no_application_protocol",
+        _ => return None,
+    })
+}
+
+/// What to do about an alert: it says what the upstream missed.
+pub fn alert_advice(alert: u8) -> Option<&'static str> {
+    Some(match alert {
+        40 | 71 => {
+            "No cipher or key exchange in common: compare proxy_ssl_ciphers with what the upstream accepts; \
+             some servers also say this when the server name is missing (proxy_ssl_server_name on)."
+        }
+        70 => {
+            "No protocol version in common: compare proxy_ssl_protocols with what the upstream accepts."
+        }
+        41 | 42 | 43 | 44 | 45 | 46 | 48 | 116 => {
+            "The upstream wants a client certificate that it can verify: proxy_ssl_certificate and \
+             proxy_ssl_certificate_key."
+        }
+        112 => {
+            "The upstream does not know the server name it was given: proxy_ssl_server_name on, and \
+             proxy_ssl_name with a name it has."
+        }
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn alerts_are_read() {
+        let message = b"SSL_do_handshake() failed (SSL: error:0A000410:SSL routines::sslv3 alert handshake failure:SSL alert number 40) while";
+        assert_eq!(alert(message), Some(40));
+        assert_eq!(alert(b"SSL alert number 999)"), None);
+        assert_eq!(alert(b"SSL alert number x"), None);
+        assert_eq!(alert(b"SSL_do_handshake() failed"), None);
+    }
+
+    #[test]
+    fn verify_errors_are_read() {
+        let message = b"upstream SSL certificate verify error: (10:certificate has expired) while";
+        assert_eq!(verify_error(message).as_deref(), Some("certificate has expired"));
+        assert_eq!(verify_error(b"upstream SSL certificate verify error: (10"), None);
+    }
+}
