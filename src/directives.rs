@@ -10,6 +10,7 @@ use crate::ffi::command::Directive;
 use crate::ffi::conf::{Conf, VariableIndex, parse_size};
 use crate::ffi::log::Heads;
 use crate::ffi::output::{Condition, OpenFile, Syslog};
+use crate::ffi::watch::Groups;
 use crate::ffi::zone::{self, Zone};
 use crate::present;
 
@@ -66,6 +67,8 @@ pub(crate) struct MainConf {
     pub(crate) heads: Heads,
     /// The shared zone.
     pub(crate) zone: Option<Zone>,
+    /// The groups of servers.
+    pub(crate) groups: Groups,
     /// `$request_id`.
     pub(crate) request_id: Option<VariableIndex>,
     /// Some block has `upstream_diag on`.
@@ -162,8 +165,10 @@ pub(crate) fn after(cf: &mut Conf<'_>) -> bool {
         return true;
     }
     let request_id = cf.variable_index(b"request_id");
+    let groups = cf.watch_upstreams();
     if let Some(main) = cf.main_conf() {
         main.request_id = request_id;
+        main.groups = groups;
     }
     request_id.is_some() && cf.add_phase_handlers()
 }

@@ -18,6 +18,7 @@ use ngx::core::NGX_CONF_OK;
 use super::module;
 use super::output::{Condition, OpenFile, Syslog};
 use super::string;
+use super::watch::Groups;
 use crate::directives::{ConfError, LocConf, MainConf};
 
 /// Index of a variable (`ngx_http_get_variable_index`).
@@ -149,6 +150,11 @@ impl<'a> Conf<'a> {
             variable.data = at;
         }
         true
+    }
+
+    /// Watches the upstream requests of every group of servers.
+    pub(crate) fn watch_upstreams(&mut self) -> Groups {
+        Groups::wrap(self.raw)
     }
 
     /// Puts the module's handlers into their phases.

@@ -14,11 +14,10 @@ use nginx_sys::{NGX_OK, ngx_http_request_t, ngx_int_t, ngx_pool_cleanup_add, ngx
 use super::guard::{guard, guard_or};
 use super::request::Request;
 use super::upstream::{Upstream, UpstreamId};
+use super::watch::{self, Finalize};
 use crate::observe;
 use crate::present;
 use crate::record::Diagnosis;
-
-type Finalize = unsafe extern "C" fn(r: *mut ngx_http_request_t, rc: ngx_int_t);
 
 /// Requests of this worker that have a record now: while there are none, nothing is searched.
 static LIVE: AtomicUsize = AtomicUsize::new(0);
@@ -26,7 +25,8 @@ static LIVE: AtomicUsize = AtomicUsize::new(0);
 #[derive(Default)]
 struct Kept {
     diagnosis: RefCell<Diagnosis>,
-    /// The functions that were in place before the hook, one for each hooked upstream request.
+    /// The functions that were in place before the hook, one for each upstream request that was
+    /// not watched from its start: one without a group, whose address was made at run time.
     originals: RefCell<Vec<(UpstreamId, Finalize)>>,
     /// A panic happened while this request was looked at: nothing of it is believed any more.
     disabled: Cell<bool>,
@@ -120,13 +120,14 @@ pub(super) fn disable(request: Request<'_>) {
     }
 }
 
-/// Hooks the finalization of an upstream request. Once for each is enough; more do nothing.
+/// Hooks the finalization of an upstream request that is not watched yet.
 pub(crate) fn hook_finalize(request: Request<'_>, upstream: Upstream<'_>) {
-    let Some(kept) = keep(request) else { return };
-    let mut originals = kept.originals.borrow_mut();
-    if originals.iter().any(|(hooked, _)| *hooked == upstream.id()) {
+    let hooked = upstream.raw().finalize_request.map(|function| function as usize);
+    if hooked == Some(finalize as *const () as usize) {
         return;
     }
+    let Some(kept) = keep(request) else { return };
+    let Ok(mut originals) = kept.originals.try_borrow_mut() else { return };
     // SAFETY: the upstream request lives in the request's pool, and nothing else looks at it
     // during this call. The protocol module has set its function, or none yet.
     unsafe {
@@ -139,17 +140,23 @@ pub(crate) fn hook_finalize(request: Request<'_>, upstream: Upstream<'_>) {
 }
 
 /// Stands in `u->finalize_request`.
-unsafe extern "C" fn finalize(r: *mut ngx_http_request_t, rc: ngx_int_t) {
+pub(super) unsafe extern "C" fn finalize(r: *mut ngx_http_request_t, rc: ngx_int_t) {
     // SAFETY: nginx calls it with the request that the upstream request belongs to.
     let original = guard(None, || unsafe {
         let request = Request::from_raw(r)?;
-        let upstream = request.upstream()?.id();
-        let kept = find(request)?;
-        let originals = kept.originals.borrow();
-        originals.iter().find(|(hooked, _)| *hooked == upstream).map(|(_, original)| *original)
+        let upstream = request.upstream()?;
+        find(request)
+            .and_then(|kept| {
+                let originals = kept.originals.borrow();
+                let mut hooked = originals.iter();
+                hooked.find(|(id, _)| *id == upstream.id()).map(|(_, original)| *original)
+            })
+            .or_else(|| watch::original(upstream.raw()))
     });
     // SAFETY: as above.
-    if let Some(request) = unsafe { Request::from_raw(r) } {
+    if let Some(request) = unsafe { Request::from_raw(r) }
+        && may_have_failed(request)
+    {
         guard_or(|| observe::finalized(request, rc), || disable(request));
     }
     if let Some(original) = original {

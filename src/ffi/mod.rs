@@ -19,4 +19,5 @@ pub(crate) mod string;
 pub(crate) mod time;
 pub(crate) mod upstream;
 pub(crate) mod variable;
+pub(crate) mod watch;
 pub(crate) mod zone;

@@ -176,6 +176,11 @@ impl<'a> Upstream<'a> {
         unsafe { self.raw.resolved.as_ref().map(|resolved| string::bytes(&resolved.host)) }
     }
 
+    /// Whether it chooses from a configured group; otherwise its address was made at run time.
+    pub(crate) fn has_group(&self) -> bool {
+        !self.raw.upstream.is_null()
+    }
+
     pub(super) fn group(&self) -> Option<&'a ngx_http_upstream_srv_conf_t> {
         // SAFETY: NULL for a peer made at run time, else part of the configuration.
         unsafe { self.raw.upstream.as_ref() }

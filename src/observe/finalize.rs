@@ -2,20 +2,27 @@
 
 use nginx_sys::{NGX_ERROR, NGX_HTTP_SPECIAL_RESPONSE, ngx_int_t};
 
+use super::answered_error;
 use crate::ffi::request::Request;
 use crate::ffi::upstream::Upstream;
 use crate::ffi::{hooks, peers};
-use crate::record::Final;
+use crate::record::{Final, Group};
 
-/// Called once for an upstream request in which an error line came, before nginx redirects to an
-/// error page.
+/// Called once for an upstream request that is watched or in which an error line came, before
+/// nginx redirects to an error page.
 pub(crate) fn finalized(request: Request<'_>, rc: ngx_int_t) {
     let Some(upstream) = request.upstream() else { return };
+    let noted = hooks::with(request, |diagnosis| diagnosis.known(upstream.id()).is_some());
+    let Ok(noted) = noted.map(|noted| noted.unwrap_or(false)) else { return };
+    if !noted && !answered_in(request, upstream) {
+        return;
+    }
+    let Some(conf) = request.loc_conf() else { return };
     // Only now are the failures accounted for: peer.free() comes after the line.
-    let peers = peers::of(upstream).unwrap_or_default();
+    let peers = if noted { peers::of(upstream).unwrap_or_default() } else { Vec::new() };
     let error = NGX_HTTP_SPECIAL_RESPONSE as ngx_int_t;
     hooks::update(request, |diagnosis| {
-        let Some(group) = diagnosis.known(upstream.id()) else { return };
+        let group = diagnosis.group(upstream.id(), || Group::new(request, upstream, conf));
         for note in &mut group.notes {
             let name = note.attempt.peer.as_deref();
             let peer = peers.iter().find(|peer| Some(peer.name.as_str()) == name);
@@ -28,6 +35,13 @@ pub(crate) fn finalized(request: Request<'_>, rc: ngx_int_t) {
             header_sent: upstream.header_sent(),
         });
     });
+}
+
+/// Whether this upstream request, watched from its start, was answered with an error of the
+/// upstream's own. Its attempts are the entries behind the last one that only separates.
+fn answered_in(request: Request<'_>, upstream: Upstream<'_>) -> bool {
+    let mut attempts = request.states().iter().rev().take_while(|state| state.peer().is_some());
+    upstream.has_group() && attempts.any(answered_error)
 }
 
 /// Whether the code says that the upstream failed.

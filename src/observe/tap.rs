@@ -78,18 +78,7 @@ fn note(
         attempt.message = attempt.message.map(|message| message::without_queries(&message));
     }
     hooks::update(request, |diagnosis| {
-        let group = diagnosis.group(upstream.id(), || Group {
-            request: request.id(),
-            upstream: upstream.id(),
-            conf,
-            location: diagnosis::text(request.location()),
-            uri: uri(request, conf.keeps_query()),
-            name: None,
-            module: None,
-            notes: Vec::new(),
-            peers: Vec::new(),
-            ended: None,
-        });
+        let group = diagnosis.group(upstream.id(), || Group::new(request, upstream, conf));
         // After its end, an upstream request's lines are about something else: the error page.
         if group.ended.is_some() {
             return;
@@ -231,18 +220,4 @@ fn header(upstream: Upstream<'_>, seen: &Observation<'_>, failure: &Failure) -> 
         reserved: upstream.cache_header() as u64,
         directive: upstream.module().map(|module| format!("{module}_buffer_size")),
     })
-}
-
-/// The URI to report: what the client sent, for a subrequest its own.
-pub(crate) fn uri(request: Request<'_>, keep_query: bool) -> String {
-    if !request.is_main() {
-        let uri = diagnosis::text(request.uri());
-        return match request.args() {
-            args if keep_query && !args.is_empty() => format!("{uri}?{}", diagnosis::text(args)),
-            _ => uri,
-        };
-    }
-    let uri = request.unparsed_uri();
-    let path = if keep_query { uri } else { uri.split(|b| *b == b'?').next().unwrap_or_default() };
-    diagnosis::text(path)
 }

@@ -25,8 +25,7 @@ pub(crate) fn emit(request: Request<'_>) {
     // Outside of with(): evaluating `if=` reads variables, which look at the record again.
     let Ok(noted) = noted else { return };
     let ready = noted.unwrap_or_else(|| {
-        let answered = observe::upstream_answered_error(request);
-        let main = answered.then(|| prepare(request, None)).flatten();
+        let main = observe::unnoted_error(request).then(|| prepare(request, None)).flatten();
         main.map(|ready| (request, ready)).into_iter().collect()
     });
     for (request, ready) in ready {

@@ -84,9 +84,7 @@ pub(crate) fn variable(request: Request<'_>, at: usize) -> Option<String> {
     match noted.ok()? {
         Some(value) => value,
         // Nothing was noted: the upstream may have answered with an error of its own.
-        None if observe::upstream_answered_error(request) && request.loc_conf()?.enabled() => {
-            evaluate(request, None, value)
-        }
+        None if observe::unnoted_error(request) => evaluate(request, None, value),
         None => None,
     }
 }

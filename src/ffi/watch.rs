@@ -1,0 +1,127 @@
+//! Watching upstream requests from their start, for failures that nginx does not log.
+//!
+//! An upstream's own 502 makes no line, and after a redirect to an error page, or in a
+//! subrequest, nothing tells any more in which location it happened. So in postconfiguration each
+//! group's `peer.init`, which nginx calls with the request in its location, is put behind
+//! [`init_peer`], which hooks the end of the upstream request. Neither allocates: the function
+//! that the hook replaces is the same for all requests of a protocol module, and kept once.
+
+use std::ptr::addr_of;
+use std::slice;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use nginx_sys::{
+    NGX_ERROR, NGX_OK, ngx_conf_t, ngx_http_conf_ctx_t, ngx_http_request_t,
+    ngx_http_upstream_init_peer_pt, ngx_http_upstream_main_conf_t, ngx_http_upstream_module,
+    ngx_http_upstream_srv_conf_t, ngx_http_upstream_t, ngx_int_t,
+};
+
+use super::hooks;
+use super::request::Request;
+
+type InitPeer = unsafe extern "C" fn(
+    r: *mut ngx_http_request_t,
+    us: *mut ngx_http_upstream_srv_conf_t,
+) -> ngx_int_t;
+pub(super) type Finalize = unsafe extern "C" fn(r: *mut ngx_http_request_t, rc: ngx_int_t);
+
+/// The `peer.init` of each group of a configuration, in the order of the groups' addresses.
+#[derive(Default)]
+pub(crate) struct Groups(Vec<(usize, InitPeer)>);
+
+impl Groups {
+    /// Puts every group of the configuration behind [`init_peer`].
+    pub(super) fn wrap(cf: &mut ngx_conf_t) -> Groups {
+        // SAFETY: inside http{}, the main configuration of the upstream module with an array of
+        // pointers to groups, which it has initialized (ngx_http_upstream_init_main_conf).
+        let groups = unsafe {
+            let Some(ctx) = cf.ctx.cast::<ngx_http_conf_ctx_t>().as_ref() else {
+                return Groups::default();
+            };
+            let index = (*addr_of!(ngx_http_upstream_module)).ctx_index;
+            let umcf = (*ctx.main_conf.add(index)).cast::<ngx_http_upstream_main_conf_t>();
+            match umcf.as_ref() {
+                Some(umcf) if umcf.upstreams.nelts > 0 => slice::from_raw_parts(
+                    umcf.upstreams.elts.cast::<*mut ngx_http_upstream_srv_conf_t>(),
+                    umcf.upstreams.nelts,
+                ),
+                _ => &[],
+            }
+        };
+        let mut wrapped = Vec::with_capacity(groups.len());
+        for group in groups {
+            // SAFETY: as above; nobody else looks at it while the configuration is read.
+            let init: &mut ngx_http_upstream_init_peer_pt = unsafe { &mut (**group).peer.init };
+            if let Some(original) = init.replace(init_peer) {
+                wrapped.push((*group as usize, original));
+            }
+        }
+        wrapped.sort_unstable_by_key(|(group, _)| *group);
+        Groups(wrapped)
+    }
+
+    fn original(&self, group: usize) -> Option<InitPeer> {
+        let at = self.0.binary_search_by_key(&group, |(group, _)| *group).ok()?;
+        self.0.get(at).map(|(_, original)| *original)
+    }
+}
+
+/// Stands in `us->peer.init`.
+unsafe extern "C" fn init_peer(
+    r: *mut ngx_http_request_t,
+    us: *mut ngx_http_upstream_srv_conf_t,
+) -> ngx_int_t {
+    // No panic boundary: nothing here can panic.
+    // SAFETY: nginx calls it with a live request.
+    let Some(request) = (unsafe { Request::from_raw(r) }) else { return NGX_ERROR as ngx_int_t };
+    let original = request.main_conf().and_then(|conf| conf.groups.original(us as usize));
+    let Some(original) = original else { return NGX_ERROR as ngx_int_t };
+    // SAFETY: the function that stood here before, with its own arguments.
+    let done = unsafe { original(r, us) };
+    if done == NGX_OK as ngx_int_t && request.loc_conf().is_some_and(|conf| conf.enabled()) {
+        // SAFETY: nginx calls peer.init for the request's upstream (ngx_http_upstream_init_request).
+        if let Some(u) = unsafe { (*r).upstream.as_mut() } {
+            watch(u);
+        }
+    }
+    done
+}
+
+/// Protocol modules whose function is kept; nginx has six.
+const MODULES: usize = 16;
+
+/// Addresses of protocol modules, each with that of its `finalize_request`. Filled from the start
+/// as requests come; this worker's one thread is the only one to use it.
+static ORIGINALS: [(AtomicUsize, AtomicUsize); MODULES] =
+    [const { (AtomicUsize::new(0), AtomicUsize::new(0)) }; MODULES];
+
+/// The place of a module in the table, or the free one it would take.
+fn place(module: usize) -> Option<&'static (AtomicUsize, AtomicUsize)> {
+    ORIGINALS.iter().find(|(known, _)| matches!(known.load(Ordering::Relaxed), known if known == module || known == 0))
+}
+
+/// Hooks the end of an upstream request.
+fn watch(u: &mut ngx_http_upstream_t) {
+    let (Some(current), false) = (u.finalize_request, u.output.tag.is_null()) else { return };
+    let current = current as usize;
+    let Some((module, original)) = place(u.output.tag as usize) else { return };
+    if module.load(Ordering::Relaxed) == 0 {
+        module.store(u.output.tag as usize, Ordering::Relaxed);
+        original.store(current, Ordering::Relaxed);
+    }
+    // A module that sets another function for some requests is left alone with those.
+    if original.load(Ordering::Relaxed) == current {
+        u.finalize_request = Some(hooks::finalize);
+    }
+}
+
+/// The function that [`watch`] replaced.
+pub(super) fn original(u: &ngx_http_upstream_t) -> Option<Finalize> {
+    let (module, original) = place(u.output.tag as usize)?;
+    let original = original.load(Ordering::Relaxed);
+    if u.output.tag.is_null() || module.load(Ordering::Relaxed) == 0 || original == 0 {
+        return None;
+    }
+    // SAFETY: watch() stored the address of such a function there.
+    Some(unsafe { std::mem::transmute::<usize, Finalize>(original) })
+}

@@ -1,0 +1,42 @@
+//! What is noted of an upstream request when it is first noticed.
+
+use crate::directives::LocConf;
+use crate::ffi::request::Request;
+use crate::ffi::upstream::Upstream;
+use crate::record::Group;
+
+impl Group {
+    /// A group without notes yet, of an upstream request that runs in its own location now.
+    pub(super) fn new(
+        request: Request<'_>,
+        upstream: Upstream<'_>,
+        conf: &'static LocConf,
+    ) -> Group {
+        Group {
+            request: request.id(),
+            upstream: upstream.id(),
+            conf,
+            location: diagnosis::text(request.location()),
+            uri: uri(request, conf.keeps_query()),
+            name: upstream.group_name(),
+            module: upstream.module(),
+            notes: Vec::new(),
+            peers: Vec::new(),
+            ended: None,
+        }
+    }
+}
+
+/// The URI to report: what the client sent, for a subrequest its own.
+pub(crate) fn uri(request: Request<'_>, keep_query: bool) -> String {
+    if !request.is_main() {
+        let uri = diagnosis::text(request.uri());
+        return match request.args() {
+            args if keep_query && !args.is_empty() => format!("{uri}?{}", diagnosis::text(args)),
+            _ => uri,
+        };
+    }
+    let uri = request.unparsed_uri();
+    let path = if keep_query { uri } else { uri.split(|b| *b == b'?').next().unwrap_or_default() };
+    diagnosis::text(path)
+}

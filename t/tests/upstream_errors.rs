@@ -1,0 +1,93 @@
+//! Errors that an upstream answers with itself: nginx logs nothing of them, and after a redirect
+//! nothing tells where they happened.
+
+#![allow(
+    clippy::indexing_slicing,
+    reason = "test code: a broken assumption is a failed test and should stop it at once"
+)]
+
+use serde_json::json;
+use t::diag;
+use t::script;
+use t::{Conf, Nginx, Upstream};
+
+/// A server in which nothing is diagnosed but what says so.
+fn conf(server: &str) -> Conf {
+    diag::conf(format!("upstream_diag off; {server}"))
+}
+
+/// Guards against the record being lost when the error page is in a location without diagnosis,
+/// and against the variables being empty there.
+#[test]
+fn an_error_page_elsewhere() {
+    let up = Upstream::tcp(script::status(502));
+    let nginx = Nginx::start(conf(&format!(
+        "location / {{ upstream_diag on; upstream_diag_log {{prefix}}/diag.json;
+                       proxy_intercept_errors on; error_page 502 /50x;
+                       proxy_pass http://{}; }}
+         location /50x {{ return 502 \"sorry\"; }}",
+        up.addr()
+    )));
+    let response = nginx.get("/a");
+    assert_eq!(response.status, 502);
+    diag::seen(&nginx, 0)
+        .expect(
+            "upstream_response",
+            &json!({"status": 502, "outcome": "passed", "origin": "upstream", "uri": "/a",
+                    "location": "/", "attempts": [{"peer": up.addr(), "status": 502}]}),
+        )
+        .in_header(&response);
+    diag::finish(&nginx);
+}
+
+/// Guards against a location without diagnosis being diagnosed because its error page is one with.
+#[test]
+fn an_error_page_does_not_diagnose_what_led_to_it() {
+    let bad = Upstream::tcp(script::status(503));
+    let good = Upstream::tcp(script::ok("fine"));
+    let nginx = Nginx::start(conf(&format!(
+        "location / {{ proxy_intercept_errors on; error_page 503 = @on; proxy_pass http://{}; }}
+         location @on {{ upstream_diag on; proxy_pass http://{}; }}",
+        bad.addr(),
+        good.addr()
+    )));
+    assert_eq!(nginx.get("/").text(), "fine");
+    diag::finish(&nginx);
+    assert!(nginx.json_log("diag.json").is_empty());
+}
+
+/// nginx does not log subrequests: guards against an auth_request whose server answers 502 leaving
+/// the main request's 500 without a reason.
+#[test]
+fn a_subrequest() {
+    let up = Upstream::tcp(script::status(502));
+    let nginx = Nginx::start(diag::conf(format!(
+        "location / {{ auth_request /auth; root {{prefix}}; }}
+         location = /auth {{ internal; proxy_pass http://{}; }}",
+        up.addr()
+    )));
+    let response = nginx.get("/page");
+    assert_eq!(response.status, 500);
+    let record = nginx.wait_json_lines("diag.json", 1).remove(0);
+    let wanted = json!({
+        "cause": "upstream_response", "subrequest": true, "uri": "/auth", "location": "/auth",
+        "status": 502, "outcome": "passed", "origin": "upstream",
+        "attempts": [{"peer": up.addr(), "status": 502}],
+    });
+    assert!(diag::differences(&wanted, &record).is_empty(), "{record:#}");
+    assert_eq!(response.header("X-Cause"), Some("upstream_response"));
+}
+
+/// Without a group of servers nginx calls nothing that the module could listen to, so it goes by
+/// the location in which the request ends. Guards against such errors being lost.
+#[test]
+fn an_address_made_at_run_time() {
+    let up = Upstream::tcp(script::status(504));
+    let nginx = Nginx::start(diag::conf("location / { proxy_pass http://$arg_to; }"));
+    let response = nginx.get(&format!("/?to={}", up.addr()));
+    assert_eq!(response.status, 504);
+    diag::seen(&nginx, 0)
+        .expect("upstream_response", &json!({"status": 504, "outcome": "passed", "uri": "/"}))
+        .in_header(&response);
+    diag::finish(&nginx);
+}
