@@ -16,6 +16,7 @@ pub mod protocol;
 mod proxy_status;
 mod record;
 pub mod ring;
+pub mod runbook;
 mod seconds;
 mod status;
 pub mod tls;

@@ -20,10 +20,6 @@ const HTTP2: Protocol = Protocol {
 const FASTCGI: Protocol =
     Protocol { name: "FastCGI", advice: "Use fastcgi_pass instead of proxy_pass." };
 
-/// HTTP without TLS, where TLS was spoken to it.
-pub const PLAIN_HTTP: Protocol =
-    Protocol { name: "HTTP", advice: "Use http:// in proxy_pass, or the upstream's TLS port." };
-
 /// What the first bytes say.
 ///
 /// Only what a server sends first or in answer to an HTTP request is looked for, and only where

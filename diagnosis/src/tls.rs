@@ -25,6 +25,19 @@ pub fn alert(message: &[u8]) -> Option<u8> {
     std::str::from_utf8(digits.get(..len)?).ok()?.parse().ok()
 }
 
+/// Whether OpenSSL's error says that what came was no TLS record at all: the peer speaks plain
+/// HTTP, or something else. The bytes themselves are lost in OpenSSL's buffer, which has read
+/// ahead (`SSL_CTX_set_read_ahead` in `ngx_ssl_create`).
+pub fn is_no_tls(message: &[u8]) -> bool {
+    memmem::find(message, b"wrong version number").is_some()
+        // The words of BoringSSL.
+        || memmem::find(message, b"WRONG_VERSION_NUMBER").is_some()
+}
+
+/// What to do then.
+pub const NO_TLS_ADVICE: &str =
+    "Use http:// in proxy_pass if the port speaks plain HTTP, or give the upstream's TLS port.";
+
 /// The text in `upstream SSL certificate verify error: (NUMBER:TEXT)`.
 pub fn verify_error(message: &[u8]) -> Option<String> {
     let start = memchr::memchr(b'(', message)?;

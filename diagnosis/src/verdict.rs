@@ -56,8 +56,6 @@ pub struct Observation<'a> {
     pub no_source_address: bool,
     /// The connection to the peer speaks TLS.
     pub tls: bool,
-    /// What waits in the kernel behind what OpenSSL could not read.
-    pub unread: &'a [u8],
     /// How far the attempt has come.
     pub progress: Progress,
     /// `u->peer.cached`: the connection came from the keepalive cache.
@@ -186,7 +184,9 @@ fn cause(known: Known, phase: Phase, seen: &Observation<'_>) -> Option<Cause> {
         // The line may be about the client's connection.
         Kind::Tls if !seen.tls => return None,
         Kind::Tls if tls::alert(seen.message).is_some() => Cause::TlsAlertReceived,
-        Kind::Tls if answers_in_http(seen) => Cause::ProtocolMismatch,
+        Kind::Tls if seen.progress.tls_handshake && tls::is_no_tls(seen.message) => {
+            Cause::ProtocolMismatch
+        }
         Kind::Tls => Cause::TlsProtocolError,
         Kind::Certificate => Cause::TlsCertificateError,
         Kind::CertificateName => Cause::TlsNameMismatch,
@@ -209,13 +209,6 @@ fn closed(phase: Phase, seen: &Observation<'_>, nothing: Cause, some: Cause) -> 
         _ if seen.reused => Cause::KeepaliveRace,
         _ => nothing,
     }
-}
-
-/// Whether the peer answered the TLS handshake with an HTTP response. OpenSSL has read the five
-/// bytes of a record's header from it, "HTTP/"; the version follows.
-fn answers_in_http(seen: &Observation<'_>) -> bool {
-    seen.progress.tls_handshake
-        && (seen.unread.starts_with(b"1.1 ") || seen.unread.starts_with(b"1.0 "))
 }
 
 fn timed_out(phase: Phase) -> Cause {
@@ -380,12 +373,15 @@ mod tests {
         seen.progress = Progress { tls_handshake: true, ..WAITING };
         assert_eq!(classify(&seen).verdict, None, "the client's connection");
         seen.tls = true;
-        assert_eq!(verdict(&seen), ("tls_protocol_error", "tls"));
-        seen.unread = b"1.1 400 Bad Request\r\n";
         assert_eq!(verdict(&seen), ("protocol_mismatch", "tls"));
         let of =
             |message: &'static str| verdict(&Observation { message: message.as_bytes(), ..seen });
         assert_eq!(of("SSL_do_handshake() failed (SSL: error:0A000410:SSL routines::x:SSL alert number 40)").0, "tls_alert_received");
+        assert_eq!(
+            of("SSL_do_handshake() failed (SSL: error:0A0000F4:SSL routines::unexpected message)")
+                .0,
+            "tls_protocol_error"
+        );
         assert_eq!(of("SSL_do_handshake() failed (104: Connection reset by peer)").0, "tls_closed");
         assert_eq!(of("peer closed connection in SSL handshake while").0, "tls_closed");
         assert_eq!(of("peer closed connection in SSL handshake (104: x)").0, "tls_closed");

@@ -46,16 +46,19 @@ pub fn summary(cause: Cause, failed: &Attempt, upstream: Option<&str>, outcome: 
             None => plain(),
         },
         Cause::ProtocolMismatch => match failed.protocol {
-            Some(protocol) => {
-                let expected = if failed.phase == Some(Phase::Tls) { "TLS" } else { "HTTP" };
-                format!("{peer} speaks {}, not {expected}", protocol.name)
-            }
-            None => plain(),
+            Some(protocol) => format!("{peer} speaks {}, not HTTP", protocol.name),
+            None => format!("{peer} does not speak TLS: its answer to the handshake is none"),
         },
         Cause::UpstreamResponse => match failed.status {
             Some(status) => format!("{peer} answered {status} itself"),
             None => plain(),
         },
+        Cause::DnsNoResolver | Cause::DnsNotFound | Cause::DnsTimedOut | Cause::DnsFailure => {
+            match upstream {
+                Some(name) => format!("{name} could not be resolved: {}", plain()),
+                None => plain(),
+            }
+        }
         Cause::NoLiveUpstreams | Cause::MaxConnsReached => match upstream {
             Some(group) => format!("upstream \"{group}\": {}", plain()),
             None => plain(),
@@ -87,6 +90,8 @@ pub fn advice(cause: Cause, failed: &Attempt) -> String {
             let alert = failed.tls.as_ref().and_then(|tls| tls.alert);
             let particular = alert.and_then(tls::alert_advice);
             let particular = particular.or(failed.protocol.map(|protocol| protocol.advice));
+            let no_tls = cause == Cause::ProtocolMismatch && failed.phase == Some(Phase::Tls);
+            let particular = particular.or(no_tls.then_some(tls::NO_TLS_ADVICE));
             particular.unwrap_or(cause.row().advice).to_owned()
         }
     }
@@ -212,6 +217,10 @@ mod tests {
         assert_eq!(
             said(Cause::NoLiveUpstreams, &Attempt { peer: Some("app".into()), ..attempt() }),
             "Upstream \"app\": nginx had no server of the group left to try: each is down, was taken out after failures or had been tried."
+        );
+        assert_eq!(
+            summary(Cause::DnsNotFound, &Attempt::default(), Some("a.test"), Outcome::Failed),
+            "a.test could not be resolved: the resolver says that the upstream's name does not exist (NXDOMAIN)."
         );
         let strange = Attempt { message: Some("something new".into()), ..attempt() };
         assert_eq!(

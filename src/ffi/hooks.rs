@@ -142,27 +142,26 @@ pub(crate) fn hook_finalize(request: Request<'_>, upstream: Upstream<'_>) {
 /// Stands in `u->finalize_request`.
 pub(super) unsafe extern "C" fn finalize(r: *mut ngx_http_request_t, rc: ngx_int_t) {
     // SAFETY: nginx calls it with the request that the upstream request belongs to.
-    let original = guard(None, || unsafe {
-        let request = Request::from_raw(r)?;
-        let upstream = request.upstream()?;
-        find(request)
-            .and_then(|kept| {
-                let originals = kept.originals.borrow();
-                let mut hooked = originals.iter();
-                hooked.find(|(id, _)| *id == upstream.id()).map(|(_, original)| *original)
-            })
-            .or_else(|| watch::original(upstream.raw()))
-    });
-    // SAFETY: as above.
-    if let Some(request) = unsafe { Request::from_raw(r) }
-        && may_have_failed(request)
-    {
-        guard_or(|| observe::finalized(request, rc), || disable(request));
+    let Some(request) = (unsafe { Request::from_raw(r) }) else { return };
+    let Some(upstream) = request.upstream() else { return };
+    let original = original(request, upstream);
+    if LIVE.load(Ordering::Relaxed) != 0 || observe::answered_in(request, upstream) {
+        guard_or(|| observe::finalized(request, upstream, rc), || disable(request));
     }
     if let Some(original) = original {
         // SAFETY: the function that stood here before, with its own arguments.
         unsafe { original(r, rc) };
     }
+}
+
+/// The function that the hook replaced. Nothing in it can panic.
+fn original(request: Request<'_>, upstream: Upstream<'_>) -> Option<Finalize> {
+    let own = find(request).and_then(|kept| {
+        let originals = kept.originals.try_borrow().ok()?;
+        let mut hooked = originals.iter();
+        hooked.find(|(id, _)| *id == upstream.id()).map(|(_, original)| *original)
+    });
+    own.or_else(|| watch::original(upstream.raw()))
 }
 
 /// `ngx_http_handler_pt` of the post-read phase: every request passes it early.
@@ -189,5 +188,5 @@ pub(super) unsafe extern "C" fn log_phase(r: *mut ngx_http_request_t) -> ngx_int
 /// The test on the success path: a few loads and compares, nothing more.
 #[inline]
 pub(crate) fn may_have_failed(request: Request<'_>) -> bool {
-    LIVE.load(Ordering::Relaxed) != 0 || observe::upstream_answered_error(request)
+    LIVE.load(Ordering::Relaxed) != 0 || observe::unnoted_error(request)
 }

@@ -10,8 +10,7 @@ use crate::record::{Final, Group};
 
 /// Called once for an upstream request that is watched or in which an error line came, before
 /// nginx redirects to an error page.
-pub(crate) fn finalized(request: Request<'_>, rc: ngx_int_t) {
-    let Some(upstream) = request.upstream() else { return };
+pub(crate) fn finalized(request: Request<'_>, upstream: Upstream<'_>, rc: ngx_int_t) {
     let noted = hooks::with(request, |diagnosis| diagnosis.known(upstream.id()).is_some());
     let Ok(noted) = noted.map(|noted| noted.unwrap_or(false)) else { return };
     if !noted && !answered_in(request, upstream) {
@@ -39,7 +38,8 @@ pub(crate) fn finalized(request: Request<'_>, rc: ngx_int_t) {
 
 /// Whether this upstream request, watched from its start, was answered with an error of the
 /// upstream's own. Its attempts are the entries behind the last one that only separates.
-fn answered_in(request: Request<'_>, upstream: Upstream<'_>) -> bool {
+#[inline]
+pub(crate) fn answered_in(request: Request<'_>, upstream: Upstream<'_>) -> bool {
     let mut attempts = request.states().iter().rev().take_while(|state| state.peer().is_some());
     upstream.has_group() && attempts.any(answered_error)
 }

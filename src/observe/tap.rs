@@ -43,7 +43,6 @@ pub(crate) fn line(request: Request<'_>, line: &Line<'_>) {
         return;
     }
     let failing_peers = peers_if_none_chosen(text, upstream);
-    let unread = unread_by_tls(text, upstream);
     let seen = Observation {
         message: text,
         action: line.action,
@@ -52,7 +51,6 @@ pub(crate) fn line(request: Request<'_>, line: &Line<'_>) {
         resolver_error: upstream.resolver_error(),
         no_source_address: has_no_source_address(text, upstream),
         tls: upstream.tls_handshaked().is_some(),
-        unread: &unread,
         progress: progress(upstream),
         reused: upstream.is_reused(),
         received: upstream.state().map_or(0, |state| state.bytes_received()),
@@ -122,13 +120,6 @@ fn report(peer: &Peer) -> PeerReport {
     }
 }
 
-/// What is left of an answer that OpenSSL gave up on: a few bytes tell what it was.
-fn unread_by_tls(text: &[u8], upstream: Upstream<'_>) -> Vec<u8> {
-    let failed = upstream.tls_handshaked() == Some(false)
-        && message::recognise(text, None).is_some_and(|known| known.kind == Kind::Tls);
-    upstream.fd().filter(|_| failed).map(|fd| socket::peek(fd, 16)).unwrap_or_default()
-}
-
 /// Whether it is the lack of a source address, not of ports, that a connect failed for: the two
 /// have one errno, EADDRNOTAVAIL.
 fn has_no_source_address(text: &[u8], upstream: Upstream<'_>) -> bool {
@@ -187,10 +178,7 @@ fn attempt(upstream: Upstream<'_>, seen: &Observation<'_>, failure: &Failure) ->
     {
         attempt.first_bytes =
             Some(seen.first_bytes).filter(|bytes| !bytes.is_empty()).map(protocol::shown);
-        attempt.protocol = match failure.kind {
-            Some(Kind::Tls) => Some(protocol::PLAIN_HTTP),
-            _ => protocol::recognise(seen.first_bytes),
-        };
+        attempt.protocol = protocol::recognise(seen.first_bytes);
     }
     attempt
 }
