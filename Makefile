@@ -24,7 +24,7 @@ with-nginx = set -a && . '$(TARGET)/nginx/$(1)/env' && set +a
 # Recipes share target/, where cargo would only have them wait for each other.
 .NOTPARALLEL:
 
-.PHONY: help setup build demo test test-nginx lint unit clean-nginx
+.PHONY: help setup build demo test test-nginx lint unit docs clean-nginx
 
 help: ## List what can be made
 	@echo 'make [NGINX=release|debian|custom] TARGET   (NGINX is now $(NGINX))'
@@ -39,8 +39,9 @@ build: setup ## Build the module, and put it next to its nginx in target/nginx/
 	@cp '$(MODULE_TARGET)/release/lib$(MODULE).so' '$(NGINX_DIR)/$(MODULE).so.new'
 	@mv -f '$(NGINX_DIR)/$(MODULE).so.new' '$(NGINX_DIR)/$(MODULE).so'
 
+# exec: Ctrl-C reaches a shell too, which would not wait for the demo's end.
 demo: build ## Show what the module says about failing upstreams
-	NGINX=$(NGINX) $(CARGO) run -q --locked -p t --bin demo
+	@exec env NGINX=$(NGINX) $(CARGO) run -q --locked -p t --bin demo
 
 test: lint unit ## Everything: lint, unit, and test-nginx with each of NGINXES
 	@set -e; for nginx in $(NGINXES); do $(MAKE) --no-print-directory test-nginx NGINX=$$nginx; done
@@ -56,6 +57,10 @@ lint: ## Check the format, and what clippy says
 
 unit: ## Test what needs no nginx
 	$(CARGO) test --locked -p diagnosis -p nginx-setup
+
+docs: ## Write docs/causes.md from the table of causes
+	$(CARGO) run -q --locked -p diagnosis --example causes >docs/causes.md.new
+	@mv docs/causes.md.new docs/causes.md
 
 clean-nginx: ## Remove every nginx built here, and the modules built for others
 	rm -rf '$(TARGET)/nginx' '$(TARGET)'/build-*

@@ -6,9 +6,11 @@ use std::net::Shutdown;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
+use rustls::ServerConfig;
 use socket2::Socket;
 
 use super::Shared;
+use super::tls::Session;
 use crate::client::find;
 
 /// A latch: scripts wait at it until the test opens it (or drops the upstream).
@@ -45,6 +47,8 @@ pub struct Conn {
     /// None: closed.
     socket: Option<Arc<Socket>>,
     unix: bool,
+    /// When it speaks TLS: everything but the ends of the connection goes through it.
+    tls: Option<Session>,
     /// Received and not yet part of a request.
     buf: Vec<u8>,
     shared: Arc<Shared>,
@@ -52,7 +56,7 @@ pub struct Conn {
 
 impl Conn {
     pub(super) fn new(index: usize, socket: Arc<Socket>, unix: bool, shared: Arc<Shared>) -> Self {
-        Self { index, socket: Some(socket), unix, buf: Vec::new(), shared }
+        Self { index, socket: Some(socket), unix, tls: None, buf: Vec::new(), shared }
     }
 
     /// How many connections the upstream accepted before this one.
@@ -63,6 +67,16 @@ impl Conn {
     /// Whether it came over a unix socket.
     pub fn is_unix(&self) -> bool {
         self.unix
+    }
+
+    /// The handshake of a TLS server; `false` when it failed.
+    pub(super) fn accept_tls(&mut self, config: &Arc<ServerConfig>) -> bool {
+        self.tls = self.socket.as_deref().and_then(|socket| Session::accept(config, socket));
+        if let Some(tls) = &mut self.tls {
+            // What came together with the end of the handshake makes the socket readable no more.
+            tls.take(&mut self.buf);
+        }
+        self.tls.is_some()
     }
 
     /// Reads a request, its body too (by `Content-Length` or chunked), and
@@ -122,7 +136,10 @@ impl Conn {
     /// Writes, in one `write` as far as the socket's buffer allows.
     pub fn write(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         let Some(mut socket) = self.socket.as_deref() else { return false };
-        socket.write_all(bytes.as_ref()).is_ok()
+        match &mut self.tls {
+            Some(tls) => tls.write(socket, bytes.as_ref()),
+            None => socket.write_all(bytes.as_ref()).is_ok(),
+        }
     }
 
     /// Writes `chunk` bytes at a time with a pause after each.
@@ -158,6 +175,13 @@ impl Conn {
         self.wait(&Gate::new());
     }
 
+    /// Says over TLS that nothing will follow, as a good server does before it closes.
+    pub fn close_notify(&mut self) {
+        if let (Some(tls), Some(socket)) = (&mut self.tls, &self.socket) {
+            tls.close_notify(socket);
+        }
+    }
+
     /// Sends FIN and can still read.
     pub fn half_close(&self) {
         if let Some(socket) = &self.socket {
@@ -191,8 +215,11 @@ impl Conn {
     }
 
     fn fill(&mut self) -> Option<()> {
-        let mut part = [0; 16384];
         let mut socket = self.socket.as_deref()?;
+        if let Some(tls) = &mut self.tls {
+            return tls.fill(socket, &mut self.buf);
+        }
+        let mut part = [0; 16384];
         let n = socket.read(&mut part).ok().filter(|n| *n > 0)?;
         self.buf.extend_from_slice(&part[..n]);
         Some(())

@@ -3,6 +3,7 @@
 mod conn;
 pub mod guards;
 pub mod script;
+pub mod tls;
 
 use std::net::{Shutdown, SocketAddr};
 use std::os::unix::fs::PermissionsExt as _;
