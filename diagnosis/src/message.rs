@@ -42,6 +42,12 @@ pub enum Kind {
     NotHttp,
     /// The body's framing is broken.
     InvalidBody,
+    /// The framing of the protocol is broken: FastCGI records, HTTP/2 frames, memcached's lines.
+    BadFrame,
+    /// The peer ended the HTTP/2 stream or connection with an error code (RST_STREAM, GOAWAY).
+    StreamReset,
+    /// nginx lost its way (`ngx_http_fastcgi_process_header`).
+    Internal,
     /// OpenSSL reported an error of the peer's or of the protocol (`ngx_ssl_connection_error`).
     Tls,
     /// The certificate does not verify (`ngx_http_upstream_ssl_handshake`).
@@ -85,6 +91,9 @@ const KNOWN: &[(Shape, Kind)] = &[
     (Text("too long path in the unix domain socket in upstream \""), Kind::BadUrl),
     (Text("invalid URL prefix in \""), Kind::BadUrl),
     (Text("zero length URI to proxy"), Kind::BadUrl),
+    (Text("https protocol requires SSL support"), Kind::BadUrl),
+    (Text("grpcs protocol requires SSL support"), Kind::BadUrl),
+    (Text("suwsgi protocol requires SSL support"), Kind::BadUrl),
     (Text("no live upstreams"), Kind::NoLiveUpstreams),
     (Peer { before: "connect() to ", after: " failed" }, Kind::Connect),
     (Errno("connect() failed"), Kind::Connect),
@@ -124,6 +133,60 @@ const KNOWN: &[(Shape, Kind)] = &[
     (Text("upstream sent no valid HTTP/1.0 header"), Kind::NotHttp),
     (Text("upstream prematurely sent response"), Kind::NotHttp),
     (Text("upstream sent invalid chunked response"), Kind::InvalidBody),
+    // FastCGI
+    (Text("upstream prematurely closed FastCGI stdout"), Kind::Closed),
+    (Text("upstream prematurely closed FastCGI request"), Kind::Closed),
+    (Text("upstream sent unexpected FastCGI record: "), Kind::BadFrame),
+    (Text("upstream sent unsupported FastCGI protocol version: "), Kind::BadFrame),
+    (Text("upstream sent invalid FastCGI record type: "), Kind::BadFrame),
+    (Text("upstream sent unexpected FastCGI request id "), Kind::BadFrame),
+    (Text("invalid header after joining FastCGI records"), Kind::Internal),
+    // FastCGI, uwsgi, SCGI
+    (Text("upstream sent invalid status \""), Kind::InvalidHeader),
+    // gRPC and HTTP/2
+    (Text("upstream rejected request with error "), Kind::StreamReset),
+    (Text("upstream sent goaway with error "), Kind::StreamReset),
+    (Text("upstream prematurely closed stream"), Kind::Closed),
+    (Text("upstream sent duplicate :status header"), Kind::InvalidHeader),
+    (Text("upstream sent invalid :status \""), Kind::InvalidHeader),
+    (Text("upstream sent unexpected :status \""), Kind::InvalidHeader),
+    (Text("upstream sent no :status header"), Kind::InvalidHeader),
+    (Text("upstream sent invalid encoded header"), Kind::InvalidHeader),
+    (Text("upstream sent invalid header"), Kind::InvalidHeader),
+    (Text("upstream sent zero http2 header name length"), Kind::InvalidHeader),
+    (Text("upstream sent too large http2 header name length"), Kind::InvalidHeader),
+    (Text("upstream sent too large http2 header value length"), Kind::InvalidHeader),
+    (Text("upstream sent truncated http2 header"), Kind::InvalidHeader),
+    (Text("upstream sent http2 table index with continuation flag"), Kind::InvalidHeader),
+    (Text("upstream sent invalid http2 table index: "), Kind::InvalidHeader),
+    (Text("upstream sent invalid http2 dynamic table size update: "), Kind::InvalidHeader),
+    (Text("upstream sent invalid trailer"), Kind::InvalidBody),
+    (Text("upstream sent trailer without end stream flag"), Kind::InvalidBody),
+    (Text("upstream sent response body larger than indicated content length"), Kind::InvalidBody),
+    (Text("upstream sent unexpected http2 frame: "), Kind::BadFrame),
+    (Text("upstream sent too large http2 frame: "), Kind::BadFrame),
+    (Text("upstream sent too short http2 frame"), Kind::BadFrame),
+    (Text("upstream sent http2 frame with too long padding: "), Kind::BadFrame),
+    (Text("upstream sent unexpected push promise frame"), Kind::BadFrame),
+    (Text("upstream sent frame for "), Kind::BadFrame),
+    (Text("upstream sent data frame for unknown stream "), Kind::BadFrame),
+    (Text("upstream sent headers frame "), Kind::BadFrame),
+    (Text("upstream sent rst stream frame "), Kind::BadFrame),
+    (Text("upstream sent goaway frame "), Kind::BadFrame),
+    (Text("upstream sent settings frame "), Kind::BadFrame),
+    (Text("upstream sent too many settings frames"), Kind::BadFrame),
+    (Text("upstream sent ping frame "), Kind::BadFrame),
+    (Text("upstream sent too many ping frames"), Kind::BadFrame),
+    (Text("upstream sent window update frame "), Kind::BadFrame),
+    (Text("upstream sent too large window update"), Kind::BadFrame),
+    (Text("upstream violated stream flow control"), Kind::BadFrame),
+    (Text("upstream violated connection flow control"), Kind::BadFrame),
+    // memcached
+    (Text("memcached sent invalid trailer"), Kind::InvalidBody),
+    (Text("memcached sent invalid key in response \""), Kind::BadFrame),
+    (Text("memcached sent invalid flags in response \""), Kind::BadFrame),
+    (Text("memcached sent invalid length in response \""), Kind::BadFrame),
+    (Text("memcached sent invalid response: \""), Kind::BadFrame),
     (Text("upstream sent too big trailers"), Kind::InvalidBody),
     (Text("upstream sent invalid trailer: \""), Kind::InvalidBody),
 ];
@@ -196,10 +259,12 @@ pub fn proper<'a>(message: &'a [u8], action: Option<&[u8]>) -> &'a [u8] {
     message.get(..end).unwrap_or(message)
 }
 
-/// Whether a line at level error is logged for healthy responses too, so that it says nothing of
-/// a failure: what a FastCGI application writes to stderr (`ngx_http_fastcgi_process_record`).
-pub fn is_noise(message: &[u8]) -> bool {
-    message.starts_with(b"FastCGI sent in stderr: ")
+/// What a FastCGI application wrote to stderr (`ngx_http_fastcgi_process_header`). Logged at
+/// level error for healthy responses too, so it says nothing of a failure; beside one it may say
+/// why.
+pub fn stderr(message: &[u8]) -> Option<&[u8]> {
+    let text = message.strip_prefix(b"FastCGI sent in stderr: \"")?;
+    Some(text.strip_suffix(b"\"").unwrap_or(text))
 }
 
 /// A message without the query strings in it: some quote a URL. From a `?` up to the quotation

@@ -17,16 +17,36 @@ const HTTP2: Protocol = Protocol {
     name: "HTTP/2",
     advice: "Use grpc_pass for a gRPC service, or make the upstream speak HTTP/1.1 on this port.",
 };
+const HTTP1: Protocol =
+    Protocol { name: "HTTP", advice: "Use proxy_pass: the upstream speaks HTTP/1." };
 const FASTCGI: Protocol =
     Protocol { name: "FastCGI", advice: "Use fastcgi_pass instead of proxy_pass." };
 
-/// What the first bytes say.
+/// A protocol that speaks where another was expected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mismatch {
+    /// The one that speaks.
+    pub found: Protocol,
+    /// The one that nginx speaks to this upstream.
+    pub expected: &'static str,
+}
+
+/// What the first bytes say, if that is another protocol than the one that the protocol module
+/// of nginx speaks.
 ///
-/// Only what a server sends first or in answer to an HTTP request is looked for, and only where
-/// the bytes leave no other reading.
-pub fn recognise(bytes: &[u8]) -> Option<Protocol> {
-    let (protocol, _) = SIGNS.iter().find(|(_, matches)| matches(bytes)).copied()?;
-    Some(protocol)
+/// Only what a server sends first or in answer to a request is looked for, and only where the
+/// bytes leave no other reading.
+pub fn mismatch(bytes: &[u8], module: Option<&str>) -> Option<Mismatch> {
+    let expected = match module {
+        Some("fastcgi") => "FastCGI",
+        Some("grpc") => "HTTP/2",
+        Some("memcached") => "memcached",
+        Some("uwsgi") => "uwsgi",
+        Some("scgi") => "SCGI",
+        _ => "HTTP",
+    };
+    let (found, _) = SIGNS.iter().find(|(_, matches)| matches(bytes)).copied()?;
+    (found.name != expected).then_some(Mismatch { found, expected })
 }
 
 type Test = fn(&[u8]) -> bool;
@@ -42,6 +62,8 @@ const SIGNS: &[(Protocol, Test)] = &[
     // multiple of six.
     (HTTP2, |b| matches!(b, [0, 0, length, 4, 0, 0, 0, 0, 0, ..] if length % 6 == 0)),
     (HTTP2, |b| b.starts_with(b"PRI * HTTP/2.0\r\n")),
+    // RFC 9112, section 4. What a proxy expects is not asked here, see mismatch().
+    (HTTP1, |b| b.starts_with(b"HTTP/1.")),
     // FastCGI specification, section 3.3: version 1, a type that applications send.
     (FASTCGI, |b| matches!(b, [1, 3 | 6 | 7 | 10 | 11, _, _, _, _, _, 0, ..])),
     // RFC 4253, section 4.2.
@@ -81,7 +103,7 @@ mod tests {
     use super::*;
 
     fn name(bytes: &[u8]) -> Option<&'static str> {
-        recognise(bytes).map(|protocol| protocol.name)
+        mismatch(bytes, Some("proxy")).map(|mismatch| mismatch.found.name)
     }
 
     #[test]
@@ -97,6 +119,16 @@ mod tests {
         assert_eq!(name(b"220 mail.example.com ESMTP Postfix\r\n"), Some("SMTP"));
         assert_eq!(name(b"220 (vsFTPd 3.0.3)\r\n"), Some("FTP"));
         assert_eq!(name(b"ERROR\r\n"), Some("memcached"));
+    }
+
+    #[test]
+    fn what_is_expected_is_no_mismatch() {
+        let of = |bytes, module| mismatch(bytes, Some(module)).map(|m| (m.found.name, m.expected));
+        assert_eq!(of(b"HTTP/1.1 400 Bad Request", "grpc"), Some(("HTTP", "HTTP/2")));
+        assert_eq!(of(b"HTTP/1.1 400 Bad Request", "fastcgi"), Some(("HTTP", "FastCGI")));
+        assert_eq!(of(b"HTTP/1.1 400 Bad Request", "proxy"), None);
+        assert_eq!(of(b"\x01\x06\x00\x01\x00\x10\x00\x00Status", "fastcgi"), None);
+        assert_eq!(of(b"ERROR\r\n", "memcached"), None);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::cause::{Cause, Phase};
 use crate::outcome::{Origin, Outcome};
 use crate::peer::State;
-use crate::protocol::Protocol;
+use crate::protocol::Mismatch;
 use crate::seconds::Seconds;
 use crate::tls::Tls;
 use crate::verdict::Verdict;
@@ -203,7 +203,10 @@ pub struct Attempt {
     pub first_bytes: Option<String>,
     /// The protocol they belong to; the summary names it.
     #[serde(skip)]
-    pub protocol: Option<Protocol>,
+    pub mismatch: Option<Mismatch>,
+    /// What the FastCGI application wrote to stderr.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stderr: Option<String>,
     /// Why TLS failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,

@@ -5,7 +5,7 @@ use crate::cause::{Cause, Phase};
 
 /// Causes that this version never reports; their names are in the table because the set is closed.
 /// What nginx says of such a failure comes out as `unknown`, or as nothing.
-const RESERVED: &[Cause] = &[Cause::StreamReset, Cause::CachedError, Cause::LocalReturn];
+const RESERVED: &[Cause] = &[Cause::CachedError, Cause::LocalReturn];
 
 const INTRO: &str = "\
 # Causes
@@ -17,9 +17,8 @@ The set is closed and the names are stable. Each cause maps to one error type of
 The phase is how far the attempt had come. Most causes have one; `connection_reset`, for one, can
 come in several, and then the usual one is given here.
 
-Names marked *reserved* are not reported yet: those of HTTP/2 to the upstream, and of errors that
-come from the cache or the configuration. Until they are, such a failure is `unknown` with nginx's
-message, or is not diagnosed.
+Names marked *reserved* are not reported yet: those of errors that come from the cache or the
+configuration. Until they are, such an error is not diagnosed.
 
 ";
 

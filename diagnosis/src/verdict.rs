@@ -62,6 +62,8 @@ pub struct Observation<'a> {
     pub reused: bool,
     /// Bytes of the response that came so far.
     pub received: u64,
+    /// The protocol module: `proxy`, `fastcgi`, …
+    pub module: Option<&'a str>,
     /// The first of them.
     pub first_bytes: &'a [u8],
     /// What the group's peers could take, if that can be known.
@@ -136,7 +138,13 @@ pub fn classify(seen: &Observation<'_>) -> Failure {
         // A chunked body is looked at with the header still counted as unread.
         Kind::InvalidBody => (Phase::Body, false),
         Kind::InvalidHeader | Kind::NotHttp | Kind::HeaderTooBig => (Phase::Header, false),
-        Kind::Closed | Kind::Io | Kind::Timeout | Kind::Memory => (seen.progress.phase(), false),
+        Kind::Closed
+        | Kind::Io
+        | Kind::Timeout
+        | Kind::Memory
+        | Kind::BadFrame
+        | Kind::StreamReset
+        | Kind::Internal => (seen.progress.phase(), false),
     };
     Failure {
         verdict: cause(known, phase, seen).map(|cause| Verdict { cause, phase }),
@@ -191,10 +199,13 @@ fn cause(known: Known, phase: Phase, seen: &Observation<'_>) -> Option<Cause> {
         Kind::Certificate => Cause::TlsCertificateError,
         Kind::CertificateName => Cause::TlsNameMismatch,
         Kind::InvalidHeader => Cause::InvalidHeader,
-        Kind::NotHttp => match protocol::recognise(seen.first_bytes) {
+        Kind::NotHttp | Kind::BadFrame => match protocol::mismatch(seen.first_bytes, seen.module) {
             Some(_) => Cause::ProtocolMismatch,
+            None if phase == Phase::Body => Cause::InvalidBody,
             None => Cause::InvalidResponse,
         },
+        Kind::StreamReset => Cause::StreamReset,
+        Kind::Internal => Cause::InternalError,
         Kind::InvalidBody => Cause::InvalidBody,
     })
 }

@@ -4,6 +4,7 @@ use nix::errno::Errno;
 
 use crate::cause::{Cause, Phase};
 use crate::outcome::Outcome;
+use crate::protocol::Mismatch;
 use crate::record::{Attempt, Header};
 use crate::seconds::Seconds;
 use crate::tls;
@@ -45,8 +46,10 @@ pub fn summary(cause: Cause, failed: &Attempt, upstream: Option<&str>, outcome: 
             Some(reason) => format!("{}: {reason}", plain()),
             None => plain(),
         },
-        Cause::ProtocolMismatch => match failed.protocol {
-            Some(protocol) => format!("{peer} speaks {}, not HTTP", protocol.name),
+        Cause::ProtocolMismatch => match failed.mismatch {
+            Some(Mismatch { found, expected }) => {
+                format!("{peer} speaks {}, not {expected}", found.name)
+            }
             None => format!("{peer} does not speak TLS: its answer to the handshake is none"),
         },
         Cause::UpstreamResponse => match failed.status {
@@ -89,7 +92,7 @@ pub fn advice(cause: Cause, failed: &Attempt) -> String {
         _ => {
             let alert = failed.tls.as_ref().and_then(|tls| tls.alert);
             let particular = alert.and_then(tls::alert_advice);
-            let particular = particular.or(failed.protocol.map(|protocol| protocol.advice));
+            let particular = particular.or(failed.mismatch.map(|mismatch| mismatch.found.advice));
             let no_tls = cause == Cause::ProtocolMismatch && failed.phase == Some(Phase::Tls);
             let particular = particular.or(no_tls.then_some(tls::NO_TLS_ADVICE));
             particular.unwrap_or(cause.row().advice).to_owned()

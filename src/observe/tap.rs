@@ -39,9 +39,13 @@ pub(crate) fn line(request: Request<'_>, line: &Line<'_>) {
         }
         return;
     }
-    if message::is_noise(text) {
+    let at = entries.saturating_sub(1);
+    if let Some(stderr) = message::stderr(message::proper(text, line.action)) {
+        let attempt = Attempt { stderr: Some(diagnosis::text(stderr)), ..Attempt::default() };
+        note(request, conf, upstream, at, attempt, None);
         return;
     }
+    let module = upstream.module();
     let failing_peers = peers_if_none_chosen(text, upstream);
     let seen = Observation {
         message: text,
@@ -54,12 +58,13 @@ pub(crate) fn line(request: Request<'_>, line: &Line<'_>) {
         progress: progress(upstream),
         reused: upstream.is_reused(),
         received: upstream.state().map_or(0, |state| state.bytes_received()),
+        module: module.as_deref(),
         first_bytes: if header_done(upstream) { &[] } else { upstream.header_bytes() },
         capacity: failing_peers.as_deref().map(peer::capacity),
     };
     let attempt = attempt(upstream, &seen, &classify(&seen));
     // The attempt's own entry, or where it would stand if nginx had made one.
-    note(request, conf, upstream, entries.saturating_sub(1), attempt, failing_peers);
+    note(request, conf, upstream, at, attempt, failing_peers);
     hooks::hook_finalize(request, upstream);
 }
 
@@ -178,7 +183,7 @@ fn attempt(upstream: Upstream<'_>, seen: &Observation<'_>, failure: &Failure) ->
     {
         attempt.first_bytes =
             Some(seen.first_bytes).filter(|bytes| !bytes.is_empty()).map(protocol::shown);
-        attempt.protocol = protocol::recognise(seen.first_bytes);
+        attempt.mismatch = protocol::mismatch(seen.first_bytes, seen.module);
     }
     attempt
 }
@@ -206,6 +211,6 @@ fn header(upstream: Upstream<'_>, seen: &Observation<'_>, failure: &Failure) -> 
         exact,
         limit: upstream.header_limit()?,
         reserved: upstream.cache_header() as u64,
-        directive: upstream.module().map(|module| format!("{module}_buffer_size")),
+        directive: seen.module.map(|module| format!("{module}_buffer_size")),
     })
 }

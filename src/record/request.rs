@@ -110,7 +110,12 @@ impl Group {
         let full = self.notes.len() >= MOST_NOTES;
         match self.notes.iter_mut().find(|note| note.at == at) {
             Some(note) if note.attempt.cause.is_none() => {
-                note.attempt = attempt;
+                let stderr = attempt.stderr.clone().or(note.attempt.stderr.take());
+                // A line of stderr takes no message's place.
+                if attempt.message.is_some() {
+                    note.attempt = attempt;
+                }
+                note.attempt.stderr = stderr;
             }
             Some(_) => {}
             None if !full => self.notes.push(Note { at, attempt }),
