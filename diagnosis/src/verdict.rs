@@ -56,6 +56,9 @@ pub struct Observation<'a> {
     pub no_source_address: bool,
     /// The connection to the peer speaks TLS.
     pub tls: bool,
+    /// The kernel says that the connection was reset. Over TLS nginx does not
+    /// (`ngx_ssl_handle_recv` takes a reset with nothing in OpenSSL's queue for a close).
+    pub reset: bool,
     /// How far the attempt has come.
     pub progress: Progress,
     /// `u->peer.cached`: the connection came from the keepalive cache.
@@ -176,6 +179,9 @@ fn cause(known: Known, phase: Phase, seen: &Observation<'_>) -> Option<Cause> {
         Kind::Memory => Cause::InternalError,
         Kind::Bind => Cause::BindFailed,
         Kind::WorkerConnections => Cause::WorkerConnectionsExhausted,
+        Kind::Closed if seen.reset => {
+            closed(phase, seen, Cause::ConnectionReset, Cause::ConnectionReset)
+        }
         Kind::Closed => closed(phase, seen, Cause::ClosedBeforeResponse, Cause::ClosedInHeader),
         Kind::Io => match known.errno.map(Errno::from_raw) {
             Some(Errno::ECONNRESET | Errno::EPIPE) => {
@@ -341,6 +347,9 @@ mod tests {
         assert_eq!(with(&epipe, false, 0, send), ("connection_reset", "send"));
         assert_eq!(with(&rst, false, 9, header), ("connection_reset", "header"));
         assert_eq!(with(&rst, true, 9, header), ("connection_reset", "header"));
+        let reset = Observation { reset: true, ..fin };
+        assert_eq!(with(&reset, false, 0, header), ("connection_reset", "header"));
+        assert_eq!(with(&reset, true, 0, header), ("keepalive_race", "header"));
         assert_eq!(with(&fin, true, 9, body), ("response_truncated", "body"));
         assert_eq!(with(&rst, false, 9, body), ("response_truncated", "body"));
         assert_eq!(with(&rst, false, 0, tls), ("tls_closed", "tls"));

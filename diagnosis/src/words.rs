@@ -36,8 +36,9 @@ pub fn summary(cause: Cause, failed: &Attempt, upstream: Option<&str>, outcome: 
         },
         Cause::TlsAlertReceived => match failed.tls.as_ref().and_then(|tls| tls.alert) {
             Some(alert) => {
-                let name = tls::alert_name(alert).unwrap_or("an alert without a name");
-                format!("{peer} ended the TLS handshake with the alert {name} ({alert})")
+                let name = tls::alert_name(alert).map(|name| format!("{name} "));
+                let name = name.unwrap_or_default();
+                format!("{peer} ended the TLS handshake with the alert {name}({alert})")
             }
             None => plain(),
         },

@@ -5,7 +5,7 @@ use diagnosis::peer::{self, Peer};
 use diagnosis::protocol;
 use diagnosis::tls::{self, Tls};
 use diagnosis::{
-    Attempt, Cause, Failure, Header, Observation, PeerReport, Progress, Seconds, classify,
+    Attempt, Cause, Failure, Header, Observation, PeerReport, Progress, Seconds, Tcp, classify,
 };
 
 use crate::directives::LocConf;
@@ -46,6 +46,8 @@ pub(crate) fn line(request: Request<'_>, line: &Line<'_>) {
         return;
     }
     let module = upstream.module();
+    let tls = upstream.tls_handshaked().is_some();
+    let tcp = upstream.fd().and_then(socket::tcp_info);
     let failing_peers = peers_if_none_chosen(text, upstream);
     let seen = Observation {
         message: text,
@@ -54,7 +56,9 @@ pub(crate) fn line(request: Request<'_>, line: &Line<'_>) {
         unix: upstream.is_unix(),
         resolver_error: upstream.resolver_error(),
         no_source_address: has_no_source_address(text, upstream),
-        tls: upstream.tls_handshaked().is_some(),
+        tls,
+        // CLOSE without a close of nginx's own; after a FIN it would be CLOSE_WAIT.
+        reset: tls && tcp.as_ref().is_some_and(|tcp| tcp.state == "CLOSE"),
         progress: progress(upstream),
         reused: upstream.is_reused(),
         received: upstream.state().map_or(0, |state| state.bytes_received()),
@@ -62,7 +66,7 @@ pub(crate) fn line(request: Request<'_>, line: &Line<'_>) {
         first_bytes: if header_done(upstream) { &[] } else { upstream.header_bytes() },
         capacity: failing_peers.as_deref().map(peer::capacity),
     };
-    let attempt = attempt(upstream, &seen, &classify(&seen));
+    let attempt = attempt(upstream, &seen, &classify(&seen), tcp);
     // The attempt's own entry, or where it would stand if nginx had made one.
     note(request, conf, upstream, at, attempt, failing_peers);
     hooks::hook_finalize(request, upstream);
@@ -150,7 +154,12 @@ fn evidence(seen: &Observation<'_>, failure: &Failure) -> Attempt {
 }
 
 /// The evidence that exists only now: the connection is still open.
-fn attempt(upstream: Upstream<'_>, seen: &Observation<'_>, failure: &Failure) -> Attempt {
+fn attempt(
+    upstream: Upstream<'_>,
+    seen: &Observation<'_>,
+    failure: &Failure,
+    tcp: Option<Tcp>,
+) -> Attempt {
     let elapsed = time::current_msec().saturating_sub(upstream.start_time());
     let mut attempt = evidence(seen, failure);
     match failure.phase {
@@ -168,7 +177,7 @@ fn attempt(upstream: Upstream<'_>, seen: &Observation<'_>, failure: &Failure) ->
     attempt.reused = Some(seen.reused);
     attempt.bytes_sent = upstream.bytes_sent();
     attempt.bytes_received = upstream.state().map(|state| state.bytes_received());
-    attempt.tcp = upstream.fd().and_then(socket::tcp_info);
+    attempt.tcp = tcp;
     attempt.header = header(upstream, seen, failure);
     attempt.tls = match failure.kind {
         Some(Kind::Tls) => {
