@@ -50,6 +50,8 @@ pub enum Kind {
     Internal,
     /// OpenSSL reported an error of the peer's or of the protocol (`ngx_ssl_connection_error`).
     Tls,
+    /// A read or write below TLS failed with an errno (as above).
+    TlsIo,
     /// The certificate does not verify (`ngx_http_upstream_ssl_handshake`).
     Certificate,
     /// The certificate is for another name (as above).
@@ -116,9 +118,9 @@ const KNOWN: &[(Shape, Kind)] = &[
     (OpenSsl("SSL_read() failed"), Kind::Tls),
     (OpenSsl("SSL_write() failed"), Kind::Tls),
     // Without errors in OpenSSL's queue these are errors of the socket.
-    (Errno("SSL_do_handshake() failed"), Kind::Io),
-    (Errno("SSL_read() failed"), Kind::Io),
-    (Errno("SSL_write() failed"), Kind::Io),
+    (Errno("SSL_do_handshake() failed"), Kind::TlsIo),
+    (Errno("SSL_read() failed"), Kind::TlsIo),
+    (Errno("SSL_write() failed"), Kind::TlsIo),
     (Text("upstream SSL certificate verify error: ("), Kind::Certificate),
     (Text("upstream SSL certificate does not match \""), Kind::CertificateName),
     (Text("upstream sent too big header"), Kind::HeaderTooBig),

@@ -54,8 +54,10 @@ pub struct Observation<'a> {
     pub resolver_error: Option<i64>,
     /// This host has no source address for the peer's (asked after EADDRNOTAVAIL).
     pub no_source_address: bool,
-    /// The connection to the peer speaks TLS.
-    pub tls: bool,
+    /// TLS failed on the connection to the peer: nginx has given up telling it of the end
+    /// (`connection->ssl->no_send_shutdown`), which it does before it logs the failure. The
+    /// client's connection has the same log, and a client can make its own TLS fail.
+    pub tls_failed: bool,
     /// The kernel says that the connection was reset. Over TLS nginx does not
     /// (`ngx_ssl_handle_recv` takes a reset with nothing in OpenSSL's queue for a close).
     pub reset: bool,
@@ -143,6 +145,7 @@ pub fn classify(seen: &Observation<'_>) -> Failure {
         Kind::InvalidHeader | Kind::NotHttp | Kind::HeaderTooBig => (Phase::Header, false),
         Kind::Closed
         | Kind::Io
+        | Kind::TlsIo
         | Kind::Timeout
         | Kind::Memory
         | Kind::BadFrame
@@ -162,6 +165,7 @@ pub fn classify(seen: &Observation<'_>) -> Failure {
 /// line may be about the client's connection, whose ordinary errors nginx logs at level info.
 fn cause(known: Known, phase: Phase, seen: &Observation<'_>) -> Option<Cause> {
     Some(match known.kind {
+        Kind::Tls | Kind::TlsIo if !seen.tls_failed => return None,
         Kind::NoResolver => Cause::DnsNoResolver,
         Kind::BadUrl => Cause::InvalidUpstreamUrl,
         Kind::NoLiveUpstreams => match seen.capacity {
@@ -183,7 +187,7 @@ fn cause(known: Known, phase: Phase, seen: &Observation<'_>) -> Option<Cause> {
             closed(phase, seen, Cause::ConnectionReset, Cause::ConnectionReset)
         }
         Kind::Closed => closed(phase, seen, Cause::ClosedBeforeResponse, Cause::ClosedInHeader),
-        Kind::Io => match known.errno.map(Errno::from_raw) {
+        Kind::Io | Kind::TlsIo => match known.errno.map(Errno::from_raw) {
             Some(Errno::ECONNRESET | Errno::EPIPE) => {
                 closed(phase, seen, Cause::ConnectionReset, Cause::ConnectionReset)
             }
@@ -195,8 +199,6 @@ fn cause(known: Known, phase: Phase, seen: &Observation<'_>) -> Option<Cause> {
         },
         Kind::Timeout => timed_out(phase),
         Kind::HeaderTooBig => Cause::HeaderTooBig,
-        // The line may be about the client's connection.
-        Kind::Tls if !seen.tls => return None,
         Kind::Tls if tls::alert(seen.message).is_some() => Cause::TlsAlertReceived,
         Kind::Tls if seen.progress.tls_handshake && tls::is_no_tls(seen.message) => {
             Cause::ProtocolMismatch
@@ -392,7 +394,9 @@ mod tests {
         );
         seen.progress = Progress { tls_handshake: true, ..WAITING };
         assert_eq!(classify(&seen).verdict, None, "the client's connection");
-        seen.tls = true;
+        let reset = Observation { message: b"SSL_read() failed (104: x)", ..seen };
+        assert_eq!(classify(&reset).verdict, None, "the client's connection");
+        seen.tls_failed = true;
         assert_eq!(verdict(&seen), ("protocol_mismatch", "tls"));
         let of =
             |message: &'static str| verdict(&Observation { message: message.as_bytes(), ..seen });

@@ -51,7 +51,9 @@ pub fn summary(cause: Cause, failed: &Attempt, upstream: Option<&str>, outcome: 
             Some(Mismatch { found, expected }) => {
                 format!("{peer} speaks {}, not {expected}", found.name)
             }
-            None => format!("{peer} does not speak TLS: its answer to the handshake is none"),
+            None => format!(
+                "{peer} answered the TLS handshake with what is no TLS: it speaks another protocol"
+            ),
         },
         Cause::UpstreamResponse => match failed.status {
             Some(status) => format!("{peer} answered {status} itself"),

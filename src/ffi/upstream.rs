@@ -98,6 +98,21 @@ impl<'a> Upstream<'a> {
         unsafe { ssl.as_ref() }.map(|ssl| ssl.handshaked() != 0)
     }
 
+    /// Whether TLS failed on the connection: nginx sets `no_send_shutdown` before it logs a failure
+    /// of the handshake, of a read or of a write (`ngx_event_openssl.c`).
+    #[cfg(nginx_ssl)]
+    pub(crate) fn tls_failed(&self) -> bool {
+        // SAFETY: as in tls_handshaked().
+        let ssl = self.connection().and_then(|connection| unsafe { connection.ssl.as_ref() });
+        ssl.is_some_and(|ssl| ssl.no_send_shutdown() != 0)
+    }
+
+    /// As with TLS, in an nginx that was built without.
+    #[cfg(not(nginx_ssl))]
+    pub(crate) fn tls_failed(&self) -> bool {
+        false
+    }
+
     /// As with TLS, in an nginx that was built without.
     #[cfg(not(nginx_ssl))]
     pub(crate) fn tls_handshaked(&self) -> Option<bool> {

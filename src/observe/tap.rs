@@ -56,7 +56,7 @@ pub(crate) fn line(request: Request<'_>, line: &Line<'_>) {
         unix: upstream.is_unix(),
         resolver_error: upstream.resolver_error(),
         no_source_address: has_no_source_address(text, upstream),
-        tls,
+        tls_failed: upstream.tls_failed(),
         // CLOSE without a close of nginx's own; after a FIN it would be CLOSE_WAIT.
         reset: tls && tcp.as_ref().is_some_and(|tcp| tcp.state == "CLOSE"),
         progress: progress(upstream),

@@ -8,10 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    SigningKey, date_time_ymd,
+    BasicConstraints, Certificate, CertificateParams, DnType, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, date_time_ymd,
 };
-pub use rustls::crypto::ring::cipher_suite;
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::WebPkiClientVerifier;
@@ -23,7 +22,9 @@ use tempfile::TempDir;
 
 use super::Conn;
 
-/// A protocol version, for [`Server::version`].
+/// For [`Server::cipher_suite`].
+pub use rustls::crypto::ring::cipher_suite;
+/// For [`Server::version`].
 pub use rustls::version::{TLS12, TLS13};
 
 /// A certificate authority.
@@ -31,23 +32,24 @@ pub use rustls::version::{TLS12, TLS13};
 pub struct Ca {
     issuer: Issuer<'static, KeyPair>,
     der: CertificateDer<'static>,
+    /// What a server sends behind the certificates signed here, so that a client gets to the root.
+    chain: Vec<CertificateDer<'static>>,
     file: PemFile,
 }
 
 impl Ca {
-    /// An authority of this name. OpenSSL looks for issuers by name: two that are to be different
-    /// need different ones.
+    /// A root of this name. OpenSSL looks for issuers by name: two that are to be different need
+    /// different ones.
     ///
     /// # Panics
     /// When the certificate cannot be made.
     pub fn new(name: &str) -> Self {
-        let mut params = params(name, &[]);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
-        let key = KeyPair::generate().expect("a key");
-        let cert = params.self_signed(&key).expect("a certificate");
-        let file = PemFile::new(&cert.pem());
-        Self { der: cert.der().clone(), issuer: Issuer::new(params, key), file }
+        Self::signed(name, None)
+    }
+
+    /// An authority that this one has signed.
+    pub fn intermediate(&self, name: &str) -> Self {
+        Self::signed(name, Some(self))
     }
 
     /// The file for `proxy_ssl_trusted_certificate`.
@@ -57,7 +59,7 @@ impl Ca {
 
     /// A certificate for these names.
     pub fn identity(&self, names: &[&str]) -> Identity {
-        Identity::new(params("leaf", names), Some(&self.issuer))
+        Identity::new(params("leaf", names), Some(self))
     }
 
     /// A certificate for these names that was valid once.
@@ -65,14 +67,28 @@ impl Ca {
         let mut params = params("leaf", names);
         params.not_before = date_time_ymd(2020, 1, 1);
         params.not_after = date_time_ymd(2021, 1, 1);
-        Identity::new(params, Some(&self.issuer))
+        Identity::new(params, Some(self))
+    }
+
+    fn signed(name: &str, by: Option<&Self>) -> Self {
+        let mut params = params(name, &[]);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+        let (cert, key) = sign(&params, by);
+        let mut chain = Vec::new();
+        if let Some(by) = by {
+            chain.push(cert.der().clone());
+            chain.extend_from_slice(&by.chain);
+        }
+        let (der, file) = (cert.der().clone(), PemFile::new(&cert.pem()));
+        Self { issuer: Issuer::new(params, key), der, chain, file }
     }
 }
 
 /// A certificate with its key.
 #[derive(Debug)]
 pub struct Identity {
-    cert: CertificateDer<'static>,
+    chain: Vec<CertificateDer<'static>>,
     key: Vec<u8>,
     file: PemFile,
 }
@@ -80,7 +96,14 @@ pub struct Identity {
 impl Identity {
     /// A certificate for these names that no authority has signed.
     pub fn self_signed(names: &[&str]) -> Self {
-        Self::new(params("self-signed leaf", names), None::<&Issuer<'_, KeyPair>>)
+        Self::new(params("self-signed leaf", names), None)
+    }
+
+    /// Without the certificates of intermediate authorities, which a server has to send along.
+    #[must_use]
+    pub fn alone(mut self) -> Self {
+        self.chain.truncate(1);
+        self
     }
 
     /// The file with both, for `proxy_ssl_certificate` and `proxy_ssl_certificate_key`.
@@ -88,16 +111,23 @@ impl Identity {
         &self.file.path
     }
 
-    fn new(params: CertificateParams, issuer: Option<&Issuer<'_, impl SigningKey>>) -> Self {
-        let key = KeyPair::generate().expect("a key");
-        let cert = match issuer {
-            Some(issuer) => params.signed_by(&key, issuer),
-            None => params.self_signed(&key),
-        }
-        .expect("a certificate");
+    fn new(params: CertificateParams, by: Option<&Ca>) -> Self {
+        let (cert, key) = sign(&params, by);
+        let mut chain = vec![cert.der().clone()];
+        chain.extend(by.into_iter().flat_map(|ca| ca.chain.iter().cloned()));
         let file = PemFile::new(&format!("{}{}", cert.pem(), key.serialize_pem()));
-        Self { cert: cert.der().clone(), key: key.serialize_der(), file }
+        Self { chain, key: key.serialize_der(), file }
     }
+}
+
+/// A certificate with a new key, signed by an authority or by that key.
+fn sign(params: &CertificateParams, by: Option<&Ca>) -> (Certificate, KeyPair) {
+    let key = KeyPair::generate().expect("a key");
+    let cert = match by {
+        Some(ca) => params.signed_by(&key, &ca.issuer),
+        None => params.self_signed(&key),
+    };
+    (cert.expect("a certificate"), key)
 }
 
 fn params(name: &str, names: &[&str]) -> CertificateParams {
@@ -124,7 +154,7 @@ impl PemFile {
 
 /// What a server offers; TLS 1.2 and 1.3 with rustls' cipher suites unless set.
 pub struct Server {
-    cert: CertificateDer<'static>,
+    chain: Vec<CertificateDer<'static>>,
     key: Vec<u8>,
     versions: Vec<&'static SupportedProtocolVersion>,
     suites: Vec<SupportedCipherSuite>,
@@ -141,7 +171,7 @@ impl Server {
     /// A server with this certificate.
     pub fn new(identity: &Identity) -> Self {
         Self {
-            cert: identity.cert.clone(),
+            chain: identity.chain.clone(),
             key: identity.key.clone(),
             versions: rustls::ALL_VERSIONS.to_vec(),
             suites: default_provider().cipher_suites,
@@ -208,7 +238,7 @@ impl Server {
             None => builder.with_no_client_auth(),
         };
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.key));
-        builder.with_single_cert(vec![self.cert], key).expect("a certificate with its key")
+        builder.with_single_cert(self.chain, key).expect("a certificate with its key")
     }
 }
 
