@@ -58,9 +58,8 @@ lint: ## Check the format, and what clippy says
 unit: ## Test what needs no nginx
 	$(CARGO) test --locked -p diagnosis -p nginx-setup
 
-docs: ## Write docs/causes.md from the table of causes
-	$(CARGO) run -q --locked -p diagnosis --example causes >docs/causes.md.new
-	@mv docs/causes.md.new docs/causes.md
+docs: ## Write docs/causes.md and docs/messages.md from the tables in the code
+	$(CARGO) run -q --locked -p diagnosis --example docs docs
 
 clean-nginx: ## Remove every nginx built here, and the modules built for others
 	rm -rf '$(TARGET)/nginx' '$(TARGET)'/build-*

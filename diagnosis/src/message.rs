@@ -193,6 +193,51 @@ const KNOWN: &[(Shape, Kind)] = &[
     (Text("upstream sent invalid trailer: \""), Kind::InvalidBody),
 ];
 
+/// A message this crate knows, for the list of messages in the documentation.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// How it begins, with `…` for what is not read.
+    pub begins: String,
+    /// Ways it can come, each recognised by [`recognise`].
+    pub samples: Vec<String>,
+}
+
+/// The name of the peer in the samples.
+pub const SAMPLE_PEER: &str = "10.0.0.1:80";
+
+/// Every known message. `errnos` are those to make samples with.
+pub fn listed(errnos: &[i32]) -> Vec<Listed> {
+    let with_errno = |text: String| errnos.iter().map(|n| format!("{text} ({n}: …)")).collect();
+    let list = |shape: &Shape| match shape {
+        Text(text) => Listed { begins: format!("{text}…"), samples: vec![(*text).to_owned()] },
+        OpenSsl(text) => Listed {
+            begins: format!("{text} (SSL: …"),
+            samples: ["", "SSL alert number 40", "wrong version number"]
+                .map(|reason| format!("{text} (SSL: {reason})"))
+                .to_vec(),
+        },
+        MaybeErrno(text) => {
+            Listed { begins: format!("{text}…"), samples: vec![(*text).to_owned()] }
+        }
+        Errno(text) => Listed {
+            begins: format!("{text} (errno: …)"),
+            samples: with_errno((*text).to_owned()),
+        },
+        Peer { before, after } => Listed {
+            begins: format!("{before}PEER{after} (errno: …)"),
+            samples: with_errno(format!("{before}{SAMPLE_PEER}{after}")),
+        },
+        Between { before, after } => Listed {
+            begins: format!("{before}…{after} (errno: …)"),
+            samples: with_errno(format!("{before}1{after}")),
+        },
+        Counted(text) => {
+            Listed { begins: format!("NUMBER{text}…"), samples: vec![format!("1{text}")] }
+        }
+    };
+    KNOWN.iter().map(|(shape, _)| list(shape)).collect()
+}
+
 /// A message that was recognised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Known {

@@ -1,7 +1,12 @@
-//! The runbook: what each cause means and what to do about it, as Markdown made from the table of
-//! causes.
+//! The runbook: what each cause means and what to do about it, and which of nginx's messages come
+//! to which cause, as Markdown made from the tables.
+
+use nix::errno::Errno;
 
 use crate::cause::{Cause, Phase};
+use crate::message::{self, SAMPLE_PEER};
+use crate::peer::Capacity;
+use crate::verdict::{Observation, Progress, classify};
 
 /// Causes that this version never reports; their names are in the table because the set is closed.
 /// What nginx says of such a failure comes out as `unknown`, or as nothing.
@@ -25,6 +30,110 @@ configuration. Until they are, such an error is not diagnosed.
 const END: &str = "\
 <!-- Made from diagnosis/src/cause.rs by `make docs`: change it there. -->
 ";
+
+const MESSAGES: &str = "\
+# nginx's messages
+
+What nginx logs at level error or above about an upstream request, as far as the module knows it,
+and the causes each message can come to. Which one it is depends on how far the attempt had come,
+whether the connection was reused, what was received, and the errno where the message has one; the
+table is made by asking the code for all of that.
+
+- A message that is not here gives `unknown` with the message kept, if the attempt failed; if it did
+  not, nothing.
+- A failure of the resolver is told by its result, not by the message, which begins with a name that
+  a client may have chosen: `dns_not_found`, `dns_timed_out`, `dns_failure`.
+- `FastCGI sent in stderr: …` is logged for healthy responses too. It makes no failure; the text is
+  kept beside one as `stderr`.
+- An upstream's own 502, 503 or 504 is not logged: `upstream_response` is told by the status.
+
+| message | causes |
+| --- | --- |
+";
+
+/// The errnos that make a difference, and one that does not.
+const ERRNOS: [Errno; 17] = [
+    Errno::ECONNREFUSED,
+    Errno::ETIMEDOUT,
+    Errno::ENETUNREACH,
+    Errno::EHOSTUNREACH,
+    Errno::EACCES,
+    Errno::EPERM,
+    Errno::ENOENT,
+    Errno::EAGAIN,
+    Errno::EADDRNOTAVAIL,
+    Errno::ECONNRESET,
+    Errno::EPIPE,
+    Errno::EMFILE,
+    Errno::ENFILE,
+    Errno::EAFNOSUPPORT,
+    Errno::ENOMEM,
+    Errno::EADDRINUSE,
+    Errno::EINVAL,
+];
+
+/// The list of messages.
+pub fn messages() -> String {
+    let errnos = ERRNOS.map(|errno| errno as i32);
+    let mut page = MESSAGES.to_owned();
+    for listed in message::listed(&errnos) {
+        let mut causes = Vec::new();
+        for sample in &listed.samples {
+            for seen in situations(sample) {
+                let verdict = classify(&seen).verdict;
+                causes.extend(verdict.map(|verdict| verdict.cause));
+            }
+        }
+        causes.sort_unstable();
+        causes.dedup();
+        let links: Vec<String> =
+            causes.iter().map(|cause| format!("[`{0}`](causes.md#{0})", cause.slug())).collect();
+        page.push_str(&format!("| `{}` | {} |\n", listed.begins, links.join(", ")));
+    }
+    page.push_str(
+        "\n<!-- Made from diagnosis/src/message.rs by `make docs`: change it there. -->\n",
+    );
+    page
+}
+
+/// The situations that a message can come in, as far as they make a difference.
+fn situations(message: &str) -> Vec<Observation<'_>> {
+    let at = |tls_handshake, request_sent, request_body_sent, header_done| Progress {
+        tls_handshake,
+        request_sent,
+        request_body_sent,
+        header_done,
+    };
+    let phases = [
+        at(false, false, false, false),
+        at(true, false, false, false),
+        at(false, true, false, false),
+        at(false, true, true, false),
+        at(false, true, true, true),
+    ];
+    let mut situations = Vec::new();
+    for progress in phases {
+        for (reused, received) in [(false, 0), (false, 1), (true, 0)] {
+            for odd in [false, true] {
+                situations.push(Observation {
+                    message: message.as_bytes(),
+                    peer: Some(SAMPLE_PEER.as_bytes()),
+                    unix: odd,
+                    no_source_address: odd,
+                    tls_failed: true,
+                    reset: odd,
+                    first_bytes: if odd { b"SSH-" } else { b"" },
+                    capacity: Some(if odd { Capacity::Full } else { Capacity::None }),
+                    progress,
+                    reused,
+                    received,
+                    ..Observation::default()
+                });
+            }
+        }
+    }
+    situations
+}
 
 /// The runbook.
 pub fn causes() -> String {
@@ -97,6 +206,19 @@ mod tests {
             assert_eq!(page.matches(&format!("(#{slug})")).count(), 1, "{slug}");
         }
         assert!(!page.contains('{'), "a placeholder is left");
+    }
+
+    /// Guards against a message that the table has and a longer one before it hides, or that comes
+    /// to no cause at all.
+    #[test]
+    fn every_message_is_recognised() {
+        for listed in message::listed(&[Errno::ECONNRESET as i32]) {
+            for sample in &listed.samples {
+                let peer = Some(SAMPLE_PEER.as_bytes());
+                assert!(message::recognise(sample.as_bytes(), peer).is_some(), "{sample}");
+            }
+        }
+        assert!(!messages().contains("` |  |"), "a message without a cause");
     }
 
     /// Guards against a cause that is reported and still called reserved.

@@ -1,0 +1,10 @@
+//! Writes the documents that are made from the code into a directory (`make docs`).
+
+use std::io;
+use std::path::PathBuf;
+
+fn main() -> io::Result<()> {
+    let directory = PathBuf::from(std::env::args_os().nth(1).unwrap_or_else(|| "docs".into()));
+    std::fs::write(directory.join("causes.md"), diagnosis::runbook::causes())?;
+    std::fs::write(directory.join("messages.md"), diagnosis::runbook::messages())
+}
