@@ -22,6 +22,42 @@ pub fn size(held: &[u8], peeked: &[u8]) -> Option<usize> {
     start.checked_add(end)
 }
 
+/// Where the header ends in what a protocol module reads into its buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// At a blank line: HTTP/1, and what looks like it in FastCGI, uwsgi and SCGI.
+    BlankLine,
+    /// At the end of the first line: memcached.
+    Line,
+    /// Told by frames, which are not taken apart here: HTTP/2.
+    Frames,
+}
+
+impl End {
+    /// How the header ends for a protocol module, or for what has been received.
+    pub fn of(module: Option<&str>, held: &[u8]) -> End {
+        match module {
+            Some("grpc") => End::Frames,
+            Some("memcached") => End::Line,
+            // proxy_http_version 2: a server begins with SETTINGS.
+            _ if crate::protocol::is_http2(held) => End::Frames,
+            _ => End::BlankLine,
+        }
+    }
+
+    /// The size of the header, as [`size`]; `None` where it cannot be told.
+    pub fn find(self, held: &[u8], peeked: &[u8]) -> Option<usize> {
+        match self {
+            End::BlankLine => size(held, peeked),
+            End::Line => {
+                let behind = memchr::memchr(b'\n', peeked)?;
+                held.len().checked_add(behind)?.checked_add(1)
+            }
+            End::Frames => None,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -34,6 +70,15 @@ mod tests {
             assert_eq!(size(held, peeked), Some(25), "{border}");
         }
         assert_eq!(size(b"HTTP/1.1 200 OK\nA: b\n", b"\n\r\n"), Some(22));
+    }
+
+    #[test]
+    fn ends_by_protocol() {
+        assert_eq!(End::of(Some("grpc"), b""), End::Frames);
+        assert_eq!(End::of(Some("proxy"), b"\0\0\x06\x04\0\0\0\0\0"), End::Frames);
+        assert_eq!(End::of(Some("proxy"), b"HTTP/1.1"), End::BlankLine);
+        assert_eq!(End::Frames.find(b"", b"\r\n\r\n"), None);
+        assert_eq!(End::of(Some("memcached"), b"").find(b"VALUE ", b"k 0 3\r\nabc"), Some(13));
     }
 
     #[test]

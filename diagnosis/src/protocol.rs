@@ -20,7 +20,12 @@ const HTTP2: Protocol = Protocol {
 const HTTP1: Protocol =
     Protocol { name: "HTTP", advice: "Use proxy_pass: the upstream speaks HTTP/1." };
 const FASTCGI: Protocol =
-    Protocol { name: "FastCGI", advice: "Use fastcgi_pass instead of proxy_pass." };
+    Protocol { name: "FastCGI", advice: "Use fastcgi_pass: the upstream speaks FastCGI." };
+
+/// Whether the bytes begin like an HTTP/2 connection.
+pub(crate) fn is_http2(bytes: &[u8]) -> bool {
+    SIGNS.iter().any(|(protocol, matches)| *protocol == HTTP2 && matches(bytes))
+}
 
 /// A protocol that speaks where another was expected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +34,24 @@ pub struct Mismatch {
     pub found: Protocol,
     /// The one that nginx speaks to this upstream.
     pub expected: &'static str,
+}
+
+impl Mismatch {
+    /// What to do.
+    pub fn advice(&self) -> &'static str {
+        match self.expected {
+            "HTTP/2" if self.found == TLS => {
+                "Use grpcs:// in grpc_pass, or the upstream's plain port."
+            }
+            "uwsgi" if self.found == TLS => {
+                "Use suwsgi:// in uwsgi_pass, or the upstream's plain port."
+            }
+            "FastCGI" | "SCGI" | "memcached" if self.found == TLS => {
+                "Use the upstream's plain port: nginx speaks this protocol without TLS only."
+            }
+            _ => self.found.advice,
+        }
+    }
 }
 
 /// What the first bytes say, if that is another protocol than the one that the protocol module
@@ -46,7 +69,9 @@ pub fn mismatch(bytes: &[u8], module: Option<&str>) -> Option<Mismatch> {
         _ => "HTTP",
     };
     let (found, _) = SIGNS.iter().find(|(_, matches)| matches(bytes)).copied()?;
-    (found.name != expected).then_some(Mismatch { found, expected })
+    // uwsgi and SCGI define the request only: the response may begin with a status line of HTTP.
+    let fits = found.name == expected || (found == HTTP1 && matches!(expected, "uwsgi" | "SCGI"));
+    (!fits).then_some(Mismatch { found, expected })
 }
 
 type Test = fn(&[u8]) -> bool;
@@ -94,8 +119,15 @@ fn contains(bytes: &[u8], what: &[u8]) -> bool {
 const SHOWN: usize = 32;
 
 /// The first bytes as they can be shown: printable ASCII, everything else escaped.
-pub fn shown(bytes: &[u8]) -> String {
-    bytes.get(..SHOWN).unwrap_or(bytes).escape_ascii().to_string()
+pub fn shown(bytes: &[u8], module: Option<&str>) -> String {
+    let mut bytes = bytes.get(..SHOWN).unwrap_or(bytes).to_vec();
+    // nginx ends the line with a NUL in place of the LF before it looks at it
+    // (ngx_http_memcached_process_header).
+    let end = memchr::memmem::find(&bytes, b"\r\0").and_then(|at| bytes.get_mut(at..)?.get_mut(1));
+    if let (Some(end), Some("memcached")) = (end, module) {
+        *end = b'\n';
+    }
+    bytes.escape_ascii().to_string()
 }
 
 #[cfg(test)]
@@ -127,6 +159,7 @@ mod tests {
         assert_eq!(of(b"HTTP/1.1 400 Bad Request", "grpc"), Some(("HTTP", "HTTP/2")));
         assert_eq!(of(b"HTTP/1.1 400 Bad Request", "fastcgi"), Some(("HTTP", "FastCGI")));
         assert_eq!(of(b"HTTP/1.1 400 Bad Request", "proxy"), None);
+        assert_eq!(of(b"HTTP/1.1 400 Bad Request", "uwsgi"), None);
         assert_eq!(of(b"\x01\x06\x00\x01\x00\x10\x00\x00Status", "fastcgi"), None);
         assert_eq!(of(b"ERROR\r\n", "memcached"), None);
     }
@@ -141,7 +174,8 @@ mod tests {
 
     #[test]
     fn bytes_are_shown_escaped_and_bounded() {
-        assert_eq!(shown(b"\x15\x03\"\\a\r\n"), "\\x15\\x03\\\"\\\\a\\r\\n");
-        assert_eq!(shown(&[b'a'; 100]).len(), 32);
+        assert_eq!(shown(b"ERROR\r\0", Some("memcached")), "ERROR\\r\\n");
+        assert_eq!(shown(b"\x15\x03\"\\a\r\n", None), "\\x15\\x03\\\"\\\\a\\r\\n");
+        assert_eq!(shown(&[b'a'; 100], None).len(), 32);
     }
 }

@@ -23,7 +23,8 @@ pub struct Progress {
 }
 
 impl Progress {
-    fn phase(self) -> Phase {
+    /// The phase the attempt is in.
+    pub fn phase(self) -> Phase {
         if self.header_done {
             Phase::Body
         } else if self.tls_handshake {
@@ -206,7 +207,11 @@ fn cause(known: Known, phase: Phase, seen: &Observation<'_>) -> Option<Cause> {
         Kind::Tls => Cause::TlsProtocolError,
         Kind::Certificate => Cause::TlsCertificateError,
         Kind::CertificateName => Cause::TlsNameMismatch,
-        Kind::InvalidHeader => Cause::InvalidHeader,
+        // The responses of uwsgi and SCGI begin with any header: another protocol is an invalid one.
+        Kind::InvalidHeader => match protocol::mismatch(seen.first_bytes, seen.module) {
+            Some(_) => Cause::ProtocolMismatch,
+            None => Cause::InvalidHeader,
+        },
         Kind::NotHttp | Kind::BadFrame => match protocol::mismatch(seen.first_bytes, seen.module) {
             Some(_) => Cause::ProtocolMismatch,
             None if phase == Phase::Body => Cause::InvalidBody,
@@ -431,7 +436,8 @@ mod tests {
         assert_eq!(verdict(&seen), ("invalid_response", "header"));
         seen.first_bytes = b"SSH-2.0-OpenSSH_9.2p1";
         assert_eq!(verdict(&seen), ("protocol_mismatch", "header"));
-        let header = Observation { message: b"upstream sent invalid header: \"a", ..seen };
+        let message = b"upstream sent invalid header: \"a";
+        let header = Observation { message, first_bytes: b"HTTP/1.1 200 OK", ..seen };
         assert_eq!(verdict(&header), ("invalid_header", "header"));
         let body = Observation { message: b"upstream sent invalid chunked response", ..seen };
         assert_eq!(verdict(&body), ("invalid_body", "body"));

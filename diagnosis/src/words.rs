@@ -10,9 +10,15 @@ use crate::seconds::Seconds;
 use crate::tls;
 
 /// One sentence with the numbers in it.
-pub fn summary(cause: Cause, failed: &Attempt, upstream: Option<&str>, outcome: Outcome) -> String {
+pub fn summary(
+    cause: Cause,
+    failed: &Attempt,
+    upstream: Option<&str>,
+    module: Option<&str>,
+    outcome: Outcome,
+) -> String {
     let peer = failed.peer.as_deref().or(upstream).unwrap_or("the upstream");
-    let plain = || cause.row().meaning.replace("{peer}", peer);
+    let plain = || for_module(cause.row().meaning, module).replace("{peer}", peer);
     let elapsed = failed.elapsed;
     let mut sentence = match cause {
         Cause::HeaderTooBig => header_too_big(peer, failed.header.as_ref()).unwrap_or_else(plain),
@@ -89,17 +95,28 @@ pub fn summary(cause: Cause, failed: &Attempt, upstream: Option<&str>, outcome: 
 }
 
 /// What to do first.
-pub fn advice(cause: Cause, failed: &Attempt) -> String {
-    match (cause, &failed.header) {
-        (Cause::HeaderTooBig, Some(header)) => buffer_advice(header),
+pub fn advice(cause: Cause, failed: &Attempt, module: Option<&str>) -> String {
+    match (cause, &failed.header, failed.mismatch) {
+        (Cause::HeaderTooBig, Some(header), _) => buffer_advice(header),
+        // Names the directive to change to, not that of the module in use.
+        (Cause::ProtocolMismatch, _, Some(mismatch)) => mismatch.advice().to_owned(),
         _ => {
             let alert = failed.tls.as_ref().and_then(|tls| tls.alert);
-            let particular = alert.and_then(tls::alert_advice);
-            let particular = particular.or(failed.mismatch.map(|mismatch| mismatch.found.advice));
             let no_tls = cause == Cause::ProtocolMismatch && failed.phase == Some(Phase::Tls);
-            let particular = particular.or(no_tls.then_some(tls::NO_TLS_ADVICE));
-            particular.unwrap_or(cause.row().advice).to_owned()
+            let particular =
+                alert.and_then(tls::alert_advice).or(no_tls.then_some(tls::NO_TLS_ADVICE));
+            for_module(particular.unwrap_or(cause.row().advice), module)
         }
+    }
+}
+
+/// The tables name the directives of the proxy module; those of the others are called alike.
+fn for_module(text: &str, module: Option<&str>) -> String {
+    match module {
+        Some(name @ ("fastcgi" | "uwsgi" | "scgi" | "grpc" | "memcached")) => {
+            text.replace("proxy_", &format!("{name}_"))
+        }
+        _ => text.to_owned(),
     }
 }
 
@@ -184,7 +201,7 @@ mod tests {
     }
 
     fn said(cause: Cause, failed: &Attempt) -> String {
-        summary(cause, failed, Some("app"), Outcome::Failed)
+        summary(cause, failed, Some("app"), None, Outcome::Failed)
     }
 
     #[test]
@@ -196,7 +213,7 @@ mod tests {
             "10.0.3.7:8080 refused the connection (ECONNREFUSED)."
         );
         assert_eq!(
-            summary(Cause::ConnectionRefused, &refused, None, Outcome::Masked),
+            summary(Cause::ConnectionRefused, &refused, None, None, Outcome::Masked),
             "10.0.3.7:8080 refused the connection (ECONNREFUSED). The client was served all the same."
         );
         let tcp = Tcp {
@@ -225,7 +242,7 @@ mod tests {
             "Upstream \"app\": nginx had no server of the group left to try: each is down, was taken out after failures or had been tried."
         );
         assert_eq!(
-            summary(Cause::DnsNotFound, &Attempt::default(), Some("a.test"), Outcome::Failed),
+            summary(Cause::DnsNotFound, &Attempt::default(), Some("a.test"), None, Outcome::Failed),
             "a.test could not be resolved: the resolver says that the upstream's name does not exist (NXDOMAIN)."
         );
         let strange = Attempt { message: Some("something new".into()), ..attempt() };
@@ -233,6 +250,14 @@ mod tests {
             said(Cause::Unknown, &strange),
             "10.0.3.7:8080 failed, and the error nginx logged is not one this module knows: something new."
         );
+    }
+
+    #[test]
+    fn directives_are_those_of_the_module() {
+        let advice = |module| super::advice(Cause::ResponseTimedOut, &attempt(), Some(module));
+        assert!(advice("proxy").contains("raise proxy_read_timeout"));
+        assert!(advice("fastcgi").contains("raise fastcgi_read_timeout"));
+        assert!(advice("something").contains("raise proxy_read_timeout"));
     }
 
     #[test]
@@ -251,7 +276,7 @@ mod tests {
             said(Cause::HeaderTooBig, &header(9_043, true, 4_096)),
             "10.0.3.7:8080 sent a response header of 9043 bytes; proxy_buffer_size is 4096."
         );
-        let advice = |attempt| super::advice(Cause::HeaderTooBig, &attempt);
+        let advice = |attempt| super::advice(Cause::HeaderTooBig, &attempt, None);
         assert!(advice(header(9_043, true, 4_096)).starts_with("Set proxy_buffer_size 12k; or"));
         assert!(advice(header(8_192, true, 4_096)).starts_with("Set proxy_buffer_size 12k; or"));
         assert!(

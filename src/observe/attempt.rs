@@ -82,10 +82,7 @@ fn judge_unknown(attempt: &mut Attempt, state: Option<&State>, group: &Group, at
         _ => state.is_some_and(|state| state.status() >= 500 && state.header_time().is_none()),
     };
     match attempt.phase {
-        // Without a message there was nothing but stderr.
-        Some(phase) if failed && attempt.message.is_some() => {
-            attempt.set_verdict(Verdict { cause: Cause::Unknown, phase })
-        }
+        Some(phase) if failed => attempt.set_verdict(Verdict { cause: Cause::Unknown, phase }),
         _ => *attempt = Attempt::default(),
     }
 }

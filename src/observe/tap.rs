@@ -1,5 +1,6 @@
 //! An error line: the only place where nginx gives the reason.
 
+use diagnosis::header::End;
 use diagnosis::message::{self, Kind};
 use diagnosis::peer::{self, Peer};
 use diagnosis::protocol;
@@ -40,11 +41,6 @@ pub(crate) fn line(request: Request<'_>, line: &Line<'_>) {
         return;
     }
     let at = entries.saturating_sub(1);
-    if let Some(stderr) = message::stderr(message::proper(text, line.action)) {
-        let attempt = Attempt { stderr: Some(diagnosis::text(stderr)), ..Attempt::default() };
-        note(request, conf, upstream, at, attempt, None);
-        return;
-    }
     let module = upstream.module();
     let tls = upstream.tls_handshaked().is_some();
     let tcp = upstream.fd().and_then(socket::tcp_info);
@@ -66,7 +62,8 @@ pub(crate) fn line(request: Request<'_>, line: &Line<'_>) {
         first_bytes: if header_done(upstream) { &[] } else { upstream.header_bytes() },
         capacity: failing_peers.as_deref().map(peer::capacity),
     };
-    let attempt = attempt(upstream, &seen, &classify(&seen), tcp);
+    let mut attempt = attempt(upstream, &seen, &classify(&seen), tcp);
+    attempt.stderr = message::stderr(message::proper(text, line.action)).map(diagnosis::text);
     // The attempt's own entry, or where it would stand if nginx had made one.
     note(request, conf, upstream, at, attempt, failing_peers);
     hooks::hook_finalize(request, upstream);
@@ -190,8 +187,9 @@ fn attempt(
     if let Some(Cause::InvalidHeader | Cause::InvalidResponse | Cause::ProtocolMismatch) =
         attempt.cause
     {
-        attempt.first_bytes =
-            Some(seen.first_bytes).filter(|bytes| !bytes.is_empty()).map(protocol::shown);
+        attempt.first_bytes = Some(seen.first_bytes)
+            .filter(|bytes| !bytes.is_empty())
+            .map(|bytes| protocol::shown(bytes, seen.module));
         attempt.mismatch = protocol::mismatch(seen.first_bytes, seen.module);
     }
     attempt
@@ -206,11 +204,12 @@ fn header(upstream: Upstream<'_>, seen: &Observation<'_>, failure: &Failure) -> 
     let mut size = held.len();
     let mut exact = false;
     if failure.kind == Some(Kind::HeaderTooBig) {
-        // The rest waits in the kernel, unless TLS is between.
-        let plain = upstream.tls_handshaked().is_none();
-        let peeked =
-            upstream.fd().filter(|_| plain).map(|fd| socket::peek(fd, PEEK)).unwrap_or_default();
-        match diagnosis::header::size(held, &peeked) {
+        let end = End::of(seen.module, held);
+        // The rest waits in the kernel, unless TLS is between. Behind frames it may be the body.
+        let readable = upstream.tls_handshaked().is_none() && end != End::Frames;
+        let fd = upstream.fd().filter(|_| readable);
+        let peeked = fd.map(|fd| socket::peek(fd, PEEK)).unwrap_or_default();
+        match end.find(held, &peeked) {
             Some(whole) => (size, exact) = (whole, true),
             None => size = size.saturating_add(peeked.len()),
         }

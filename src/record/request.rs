@@ -112,7 +112,7 @@ impl Group {
             Some(note) if note.attempt.cause.is_none() => {
                 let stderr = attempt.stderr.clone().or(note.attempt.stderr.take());
                 // A line of stderr takes no message's place.
-                if attempt.message.is_some() {
+                if attempt.stderr.is_none() || note.attempt.message.is_none() {
                     note.attempt = attempt;
                 }
                 note.attempt.stderr = stderr;
