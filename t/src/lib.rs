@@ -29,7 +29,7 @@ pub use rustix::process::Signal;
 pub use upstream::guards::{
     FullBacklog, RefusedPort, dead_unix, full_backlog_tcp, full_backlog_unix, refused_port,
 };
-pub use upstream::{Conn, Gate, Step, Upstream, script, tls};
+pub use upstream::{Conn, Gate, Step, Upstream, fastcgi, h2, script, tls};
 pub use wait::{eventually, poll};
 
 use std::fs::{Permissions, set_permissions};

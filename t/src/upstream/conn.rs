@@ -121,6 +121,18 @@ impl Conn {
         Some(std::mem::take(&mut self.buf))
     }
 
+    /// Reads until what has come is complete, and takes all of it; `false` when the peer closed
+    /// before.
+    pub fn read_until(&mut self, complete: impl Fn(&[u8]) -> bool) -> bool {
+        while !complete(&self.buf) {
+            if self.fill().is_none() {
+                return false;
+            }
+        }
+        self.buf.clear();
+        true
+    }
+
     /// Waits for a byte, or for the peer to close, without reading it.
     pub fn wait_readable(&self) -> bool {
         let mut byte = [MaybeUninit::uninit()];

@@ -1,7 +1,9 @@
 //! Upstreams that do what a script says, most of it wrong.
 
 mod conn;
+pub mod fastcgi;
 pub mod guards;
+pub mod h2;
 pub mod script;
 pub mod tls;
 
