@@ -279,10 +279,10 @@ impl Directive for UpstreamDiagLog {
         }
         let sink = if target.starts_with(b"syslog:") {
             Sink::Syslog(cf.open_syslog().ok_or(ConfError::Reported)?)
-        } else if target.is_empty() {
+        } else if target.is_empty() || target.contains(&b'$') || target.starts_with(b"memory:") {
             return Err(ConfError::InvalidParameter {
                 directive: "upstream_diag_log",
-                value: String::new(),
+                value: diagnosis::text(target),
             });
         } else {
             Sink::File(cf.open_file(target).ok_or(ConfError::Reported)?)

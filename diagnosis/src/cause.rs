@@ -102,8 +102,8 @@ causes! {
         "every server of the group that is not down or out already has max_conns connections",
         "Raise max_conns, add servers, or find why the upstream holds connections for so long.";
     InvalidUpstreamUrl = "invalid_upstream_url", Some(Select), "proxy_configuration_error",
-        "the URL that proxy_pass was given through variables is not one nginx can use",
-        "Log the variables in proxy_pass: the value must be scheme://host[:port][/uri], and a name of an upstream block needs no port.";
+        "the address that the location's pass directive was given through variables is not one nginx can use",
+        "Log the variables in that directive: proxy_pass and grpc_pass take scheme://host[:port], the others host:port; all take unix:path and the name of an upstream block.";
     ConnectionRefused = "connection_refused", Some(Connect), "connection_refused",
         "{peer} refused the connection",
         "See on the upstream's host whether the process runs and listens on that address and port (ss -ltn).";
@@ -160,7 +160,7 @@ causes! {
         "Set keepalive_timeout in the upstream block below the upstream's own keep-alive timeout, or raise the upstream's.";
     ClosedBeforeResponse = "closed_before_response", Some(Header), "connection_terminated",
         "{peer} closed the connection without sending a byte",
-        "Look for a crash, a worker that was killed or a timeout of its own in the upstream's log at that moment.";
+        "Look for a crash, a worker that was killed or a timeout of its own in the upstream's log at that moment; a port that wants TLS closes like this too.";
     ClosedInHeader = "closed_in_header", Some(Header), "http_response_incomplete",
         "{peer} closed the connection in the middle of the response header",
         "Look for a crash or a killed worker in the upstream's log at that moment.";
@@ -207,7 +207,7 @@ causes! {
         "nginx failed inside, no upstream is to blame",
         "Look at nginx's error log at that moment: memory and disk are the usual reasons.";
     Unknown = "unknown", None, "proxy_internal_error",
-        "{peer} failed, and the error nginx logged is not one this module knows",
+        "the request to {peer} failed, and the error nginx logged is not one this module knows",
         "Read the message: it is nginx's own.";
 }
 

@@ -37,7 +37,7 @@ impl End {
     /// How the header ends for a protocol module, or for what has been received.
     pub fn of(module: Option<&str>, held: &[u8]) -> End {
         match module {
-            Some("grpc") => End::Frames,
+            Some("grpc" | "proxy_v2") => End::Frames,
             Some("memcached") => End::Line,
             // proxy_http_version 2: a server begins with SETTINGS.
             _ if crate::protocol::is_http2(held) => End::Frames,

@@ -62,7 +62,7 @@ impl Mismatch {
 pub fn mismatch(bytes: &[u8], module: Option<&str>) -> Option<Mismatch> {
     let expected = match module {
         Some("fastcgi") => "FastCGI",
-        Some("grpc") => "HTTP/2",
+        Some("grpc" | "proxy_v2") => "HTTP/2",
         Some("memcached") => "memcached",
         Some("uwsgi") => "uwsgi",
         Some("scgi") => "SCGI",
@@ -113,6 +113,12 @@ const SIGNS: &[(Protocol, Test)] = &[
 
 fn contains(bytes: &[u8], what: &[u8]) -> bool {
     memchr::memmem::find(bytes, what).is_some()
+}
+
+/// The directive that limits the response header of a protocol module. `proxy_v2`, HTTP/2 to the
+/// upstream, has no directives of its own.
+pub fn buffer_directive(module: &str) -> String {
+    format!("{}_buffer_size", module.strip_suffix("_v2").unwrap_or(module))
 }
 
 /// Bytes shown of what was no response.

@@ -89,8 +89,8 @@ pub fn alert_name(alert: u8) -> Option<&'static str> {
 pub fn alert_advice(alert: u8) -> Option<&'static str> {
     Some(match alert {
         40 | 71 => {
-            "No cipher or key exchange in common: compare proxy_ssl_ciphers with what the upstream accepts; \
-             some servers also say this when the server name is missing (proxy_ssl_server_name on)."
+            "Without TLS 1.3 this can be a missing client certificate (proxy_ssl_certificate), a missing server \
+             name (proxy_ssl_server_name on), or no cipher in common (proxy_ssl_ciphers)."
         }
         70 => {
             "No protocol version in common: compare proxy_ssl_protocols with what the upstream accepts."

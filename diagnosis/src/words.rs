@@ -98,6 +98,13 @@ pub fn summary(
 pub fn advice(cause: Cause, failed: &Attempt, module: Option<&str>) -> String {
     match (cause, &failed.header, failed.mismatch) {
         (Cause::HeaderTooBig, Some(header), _) => buffer_advice(header),
+        (Cause::KeepaliveRace, ..) if worked_on(failed).is_some() => {
+            Cause::ClosedBeforeResponse.row().advice.to_owned()
+        }
+        (Cause::ConnectionRefused, ..) if is_unix(failed) => {
+            "The socket file is there and nobody listens: start the upstream (ss -lx shows who does)."
+                .to_owned()
+        }
         // Names the directive to change to, not that of the module in use.
         (Cause::ProtocolMismatch, _, Some(mismatch)) => mismatch.advice().to_owned(),
         _ => {
@@ -127,9 +134,39 @@ fn header_too_big(peer: &str, header: Option<&Header>) -> Option<String> {
     Some(format!("{peer} sent a response header of {bound}{size} bytes; {buffer} is {limit}"))
 }
 
+fn is_unix(failed: &Attempt) -> bool {
+    failed.peer.as_deref().is_some_and(|peer| peer.starts_with("unix:"))
+}
+
+/// A close by the upstream's keep-alive timeout crosses the request on its way: it is seen within
+/// a round trip. One that comes later than this after the request was sent is something else, a
+/// crash for one.
+const RACE: u64 = 200;
+
+/// How long the upstream had the request before it closed, if that was too long for a race.
+fn worked_on(failed: &Attempt) -> Option<u64> {
+    match failed.tcp.as_ref()?.since_sent? {
+        Seconds::Millis(ms) if ms > RACE => Some(ms),
+        _ => None,
+    }
+}
+
 fn keepalive_race(peer: &str, failed: &Attempt) -> String {
     let did = if failed.errno.is_some() { "reset" } else { "closed" };
-    match failed.tcp.as_ref().and_then(|tcp| tcp.idle) {
+    if let Some(ms) = worked_on(failed) {
+        let time = rounded(Seconds::Millis(ms));
+        return format!(
+            "{peer} {did} a reused connection {time} s after the request was sent, before sending a byte"
+        );
+    }
+    // The age at the time of the request: what came after that is not idleness.
+    let idle = failed.tcp.as_ref().and_then(|tcp| match (tcp.idle?, tcp.since_sent?) {
+        (Seconds::Millis(idle), Seconds::Millis(sent)) => {
+            Some(Seconds::Millis(idle.saturating_sub(sent)))
+        }
+        _ => None,
+    });
+    match idle {
         Some(idle) => format!(
             "{peer} {did} a reused connection {} s after its last response, before sending a byte",
             rounded(idle)
@@ -221,8 +258,15 @@ mod tests {
             rtt: Seconds::Micros(39),
             retransmits: 0,
             idle: Some(Seconds::Millis(5_003)),
-            since_sent: None,
+            since_sent: Some(Seconds::Millis(1)),
         };
+        let crash = Tcp { since_sent: Some(Seconds::Millis(1_502)), ..tcp.clone() };
+        let crash = Attempt { tcp: Some(crash), ..attempt() };
+        assert_eq!(
+            said(Cause::KeepaliveRace, &crash),
+            "10.0.3.7:8080 closed a reused connection 1.50 s after the request was sent, before sending a byte."
+        );
+        assert!(super::advice(Cause::KeepaliveRace, &crash, None).starts_with("Look for a crash"));
         assert_eq!(
             said(Cause::KeepaliveRace, &Attempt { tcp: Some(tcp), ..attempt() }),
             "10.0.3.7:8080 closed a reused connection 5.00 s after its last response, before sending a byte."
@@ -248,7 +292,7 @@ mod tests {
         let strange = Attempt { message: Some("something new".into()), ..attempt() };
         assert_eq!(
             said(Cause::Unknown, &strange),
-            "10.0.3.7:8080 failed, and the error nginx logged is not one this module knows: something new."
+            "The request to 10.0.3.7:8080 failed, and the error nginx logged is not one this module knows: something new."
         );
     }
 

@@ -128,8 +128,8 @@ pub(crate) fn hook_finalize(request: Request<'_>, upstream: Upstream<'_>) {
     }
     let Some(kept) = keep(request) else { return };
     let Ok(mut originals) = kept.originals.try_borrow_mut() else { return };
-    // SAFETY: the upstream request lives in the request's pool, and nothing else looks at it
-    // during this call. The protocol module has set its function, or none yet.
+    // SAFETY: the upstream request lives in the request's pool, and no reference into it is held
+    // here (Upstream keeps a pointer). The protocol module has set its function, or none yet.
     unsafe {
         let u = request.raw().upstream;
         if let Some(original) = (*u).finalize_request {

@@ -1,5 +1,6 @@
 //! `ngx_http_upstream_t` and `ngx_http_upstream_state_t`.
 
+use std::ptr::NonNull;
 use std::slice;
 
 use nginx_sys::{
@@ -17,7 +18,7 @@ pub(crate) struct UpstreamId(usize);
 /// One upstream request.
 #[derive(Clone, Copy)]
 pub(crate) struct Upstream<'a> {
-    raw: &'a ngx_http_upstream_t,
+    raw: NonNull<ngx_http_upstream_t>,
     request: &'a ngx_http_request_t,
 }
 
@@ -28,30 +29,31 @@ impl<'a> Upstream<'a> {
         raw: *mut ngx_http_upstream_t,
         request: &'a ngx_http_request_t,
     ) -> Option<Upstream<'a>> {
-        // SAFETY: NULL or valid by the caller's contract.
-        unsafe { raw.as_ref() }.map(|raw| Upstream { raw, request })
+        NonNull::new(raw).map(|raw| Upstream { raw, request })
     }
 
     pub(super) fn raw(&self) -> &'a ngx_http_upstream_t {
-        self.raw
+        // SAFETY: from_raw()'s contract. No reference is kept: nginx, and hooks::hook_finalize(),
+        // change the structure between the calls of these methods.
+        unsafe { self.raw.as_ref() }
     }
 
     /// Its identity.
     pub(crate) fn id(&self) -> UpstreamId {
-        UpstreamId(std::ptr::from_ref(self.raw) as usize)
+        UpstreamId(self.raw.as_ptr() as usize)
     }
 
     /// The name of the peer in use, or of the group when none could be chosen.
     pub(crate) fn peer_name(&self) -> Option<&'a [u8]> {
         // SAFETY: NULL or a name in the configuration, the zone or the request's pool.
-        unsafe { string::bytes_at(self.raw.peer.name) }
+        unsafe { string::bytes_at(self.raw().peer.name) }
     }
 
     /// Whether the peer is a unix socket. Its name tells: `peer.sockaddr` is NULL once the peer
     /// was given back.
     pub(crate) fn is_unix(&self) -> bool {
         // SAFETY: NULL or the peer's address, which has a family.
-        let family = unsafe { self.raw.peer.sockaddr.as_ref() }.map(|addr| addr.sa_family);
+        let family = unsafe { self.raw().peer.sockaddr.as_ref() }.map(|addr| addr.sa_family);
         family.is_some_and(|family| u32::from(family) == AF_UNIX)
             || self.peer_name().is_some_and(|name| name.starts_with(b"unix:"))
     }
@@ -59,7 +61,7 @@ impl<'a> Upstream<'a> {
     /// Whether this host has a source address for the peer's. Only asked where that is in doubt:
     /// it takes a socket of its own.
     pub(crate) fn has_source_address(&self) -> Option<bool> {
-        let peer = &self.raw.peer;
+        let peer = &self.raw().peer;
         if peer.sockaddr.is_null() {
             return None;
         }
@@ -72,12 +74,12 @@ impl<'a> Upstream<'a> {
 
     /// `u->peer.cached`: the connection came from the keepalive cache.
     pub(crate) fn is_reused(&self) -> bool {
-        self.raw.peer.cached() != 0
+        self.raw().peer.cached() != 0
     }
 
     fn connection(&self) -> Option<&'a ngx_connection_t> {
         // SAFETY: NULL, or a connection that is open until the upstream request moves on.
-        unsafe { self.raw.peer.connection.as_ref() }
+        unsafe { self.raw().peer.connection.as_ref() }
     }
 
     /// The socket of the connection to the peer.
@@ -121,38 +123,38 @@ impl<'a> Upstream<'a> {
 
     /// `u->request_sent`.
     pub(crate) fn request_sent(&self) -> bool {
-        self.raw.request_sent() != 0
+        self.raw().request_sent() != 0
     }
 
     /// `u->request_body_sent`.
     pub(crate) fn request_body_sent(&self) -> bool {
-        self.raw.request_body_sent() != 0
+        self.raw().request_body_sent() != 0
     }
 
     /// `u->header_sent`: the response header went to the client.
     pub(crate) fn header_sent(&self) -> bool {
-        self.raw.header_sent() != 0
+        self.raw().header_sent() != 0
     }
 
     /// Between `ngx_http_upstream_init_request` and `ngx_http_upstream_finalize_request`.
     pub(crate) fn is_under_way(&self) -> bool {
-        !self.raw.cleanup.is_null()
+        !self.raw().cleanup.is_null()
     }
 
     /// `u->state`: the entry of the current attempt.
     pub(crate) fn state(&self) -> Option<&'a State> {
         // SAFETY: NULL or an entry of r->upstream_states. State is a transparent wrapper.
-        unsafe { self.raw.state.cast::<State>().as_ref() }
+        unsafe { self.raw().state.cast::<State>().as_ref() }
     }
 
     /// `u->start_time`: when the current attempt began, on the clock of `ngx_current_msec`.
     pub(crate) fn start_time(&self) -> u64 {
-        self.raw.start_time as u64
+        self.raw().start_time as u64
     }
 
     /// What stands in the buffer for the response header.
     pub(crate) fn header_bytes(&self) -> &'a [u8] {
-        let buffer = &self.raw.buffer;
+        let buffer = &self.raw().buffer;
         // A response to be cached leaves room for the cache file's own header in front.
         let skip = self.cache_header();
         let used = (buffer.last as usize).saturating_sub(buffer.start as usize);
@@ -172,7 +174,7 @@ impl<'a> Upstream<'a> {
     /// `buffer_size` of the protocol module.
     pub(crate) fn header_limit(&self) -> Option<u64> {
         // SAFETY: NULL until the protocol module has set it, then part of the configuration.
-        let conf = unsafe { self.raw.conf.as_ref() }?;
+        let conf = unsafe { self.raw().conf.as_ref() }?;
         Some(conf.buffer_size as u64)
     }
 
@@ -180,7 +182,7 @@ impl<'a> Upstream<'a> {
     pub(crate) fn resolver_error(&self) -> Option<i64> {
         // SAFETY: `resolved` lives in the request's pool, `ctx` until the name is resolved; both
         // are NULL otherwise (ngx_http_upstream_resolve_handler).
-        let state = unsafe { self.raw.resolved.as_ref()?.ctx.as_ref()?.state };
+        let state = unsafe { self.raw().resolved.as_ref()?.ctx.as_ref()?.state };
         // 0 is success, NGX_AGAIN (-2) a query under way.
         (state > 0).then_some(state as i64)
     }
@@ -188,17 +190,17 @@ impl<'a> Upstream<'a> {
     /// The name to be resolved.
     pub(crate) fn resolved_host(&self) -> Option<&'a [u8]> {
         // SAFETY: as above; the host's text lives in the request's pool.
-        unsafe { self.raw.resolved.as_ref().map(|resolved| string::bytes(&resolved.host)) }
+        unsafe { self.raw().resolved.as_ref().map(|resolved| string::bytes(&resolved.host)) }
     }
 
     /// Whether it chooses from a configured group; otherwise its address was made at run time.
     pub(crate) fn has_group(&self) -> bool {
-        !self.raw.upstream.is_null()
+        !self.raw().upstream.is_null()
     }
 
     pub(super) fn group(&self) -> Option<&'a ngx_http_upstream_srv_conf_t> {
         // SAFETY: NULL for a peer made at run time, else part of the configuration.
-        unsafe { self.raw.upstream.as_ref() }
+        unsafe { self.raw().upstream.as_ref() }
     }
 
     /// The name of the group: that of an `upstream` block, or the address in `proxy_pass`.
@@ -214,7 +216,7 @@ impl<'a> Upstream<'a> {
 
     /// The protocol module: `u->output.tag` is the address of its `ngx_module_t`.
     pub(crate) fn module(&self) -> Option<String> {
-        module::short_name(self.raw.output.tag.cast::<ngx_module_t>())
+        module::short_name(self.raw().output.tag.cast::<ngx_module_t>())
     }
 }
 

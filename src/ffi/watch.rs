@@ -11,9 +11,9 @@ use std::slice;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use nginx_sys::{
-    NGX_ERROR, NGX_OK, ngx_conf_t, ngx_http_conf_ctx_t, ngx_http_request_t,
-    ngx_http_upstream_init_peer_pt, ngx_http_upstream_main_conf_t, ngx_http_upstream_module,
-    ngx_http_upstream_srv_conf_t, ngx_http_upstream_t, ngx_int_t,
+    NGX_ERROR, ngx_conf_t, ngx_http_conf_ctx_t, ngx_http_request_t, ngx_http_upstream_init_peer_pt,
+    ngx_http_upstream_main_conf_t, ngx_http_upstream_module, ngx_http_upstream_srv_conf_t,
+    ngx_http_upstream_t, ngx_int_t,
 };
 
 use super::hooks;
@@ -76,15 +76,16 @@ unsafe extern "C" fn init_peer(
     let Some(request) = (unsafe { Request::from_raw(r) }) else { return NGX_ERROR as ngx_int_t };
     let original = request.main_conf().and_then(|conf| conf.groups.original(us as usize));
     let Some(original) = original else { return NGX_ERROR as ngx_int_t };
-    // SAFETY: the function that stood here before, with its own arguments.
-    let done = unsafe { original(r, us) };
-    if done == NGX_OK as ngx_int_t && request.loc_conf().is_some_and(|conf| conf.enabled()) {
+    // Before the original: a line that is logged in there hooks an upstream request that is not
+    // watched yet in a more costly way.
+    if request.loc_conf().is_some_and(|conf| conf.enabled()) {
         // SAFETY: nginx calls peer.init for the request's upstream (ngx_http_upstream_init_request).
         if let Some(u) = unsafe { (*r).upstream.as_mut() } {
             watch(u);
         }
     }
-    done
+    // SAFETY: the function that stood here before, with its own arguments.
+    unsafe { original(r, us) }
 }
 
 /// Protocol modules whose function is kept; nginx has six.
@@ -104,6 +105,9 @@ fn place(module: usize) -> Option<&'static (AtomicUsize, AtomicUsize)> {
 fn watch(u: &mut ngx_http_upstream_t) {
     let (Some(current), false) = (u.finalize_request, u.output.tag.is_null()) else { return };
     let current = current as usize;
+    if current == hooks::finalize as *const () as usize {
+        return;
+    }
     let Some((module, original)) = place(u.output.tag as usize) else { return };
     if module.load(Ordering::Relaxed) == 0 {
         module.store(u.output.tag as usize, Ordering::Relaxed);

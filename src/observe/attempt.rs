@@ -33,9 +33,27 @@ pub(crate) fn assemble(request: Request<'_>, diagnosis: Option<&Diagnosis>) -> O
     let mut entries = Vec::with_capacity(count);
     for at in 0..count {
         let state = states.get(at);
-        let found = groups.iter().rev().find_map(|group| {
-            group.notes.iter().find(|note| note.at == at).map(|note| (*group, note))
-        });
+        let mut here: Vec<(&Group, &Note)> = groups
+            .iter()
+            .filter_map(|group| Some((*group, group.notes.iter().find(|note| note.at == at)?)))
+            .collect();
+        // An attempt without a peer has no entry with one: that is another attempt's.
+        let found = match here.pop() {
+            Some((group, note))
+                if note.attempt.peer.is_none()
+                    && note.attempt.cause.is_some()
+                    && state.is_some_and(|state| state.peer().is_some()) =>
+            {
+                here.push((group, note));
+                None
+            }
+            found => found,
+        };
+        entries.extend(here.into_iter().map(|(_, note)| Entry {
+            has_peer: false,
+            attempt: Some(note.attempt.clone()),
+            cut_short: false,
+        }));
         entries.push(entry(request, state, found, at, at.saturating_add(1) == count));
     }
     entries
@@ -64,11 +82,15 @@ fn entry(
     }
     let cut_short = noted.is_some_and(|(group, _)| {
         let sent = group.ended.map_or_else(
-            || request.upstream().is_some_and(|upstream| upstream.header_sent()),
+            || {
+                let upstream = request.upstream().filter(|u| u.id() == group.upstream);
+                upstream.is_some_and(|upstream| upstream.header_sent())
+            },
             |ended| ended.header_sent,
         );
         // With the header sent, nginx cannot try another peer.
-        sent && last && attempt.as_ref().is_some_and(|attempt| attempt.cause.is_some())
+        let cause = attempt.as_ref().and_then(|attempt| attempt.cause);
+        sent && last && cause.is_some_and(|cause| cause != Cause::UpstreamResponse)
     });
     Entry { has_peer, attempt, cut_short }
 }
@@ -83,7 +105,8 @@ fn judge_unknown(attempt: &mut Attempt, state: Option<&State>, group: &Group, at
     };
     match attempt.phase {
         Some(phase) if failed => attempt.set_verdict(Verdict { cause: Cause::Unknown, phase }),
-        _ => *attempt = Attempt::default(),
+        // What stderr said may explain an error that the upstream answered with.
+        _ => *attempt = Attempt { stderr: attempt.stderr.take(), ..Attempt::default() },
     }
 }
 
@@ -94,6 +117,9 @@ fn complete(attempt: &mut Attempt, state: &State) {
     }
     attempt.status = Some(state.status()).filter(|status| *status != 0);
     if attempt.cause.is_some() {
+        // nginx adds what the pipe has read when the upstream request ends.
+        let more = state.bytes_received();
+        attempt.bytes_received = attempt.bytes_received.map(|received| received.max(more));
         return;
     }
     if answered_error(state) {

@@ -16,7 +16,7 @@ pub(crate) fn finalized(request: Request<'_>, upstream: Upstream<'_>, rc: ngx_in
     if !noted && !answered_in(request, upstream) {
         return;
     }
-    let Some(conf) = request.loc_conf() else { return };
+    let Some(conf) = request.loc_conf().filter(|_| !request.is_post_action()) else { return };
     // Only now are the failures accounted for: peer.free() comes after the line.
     let peers = if noted { peers::of(upstream).unwrap_or_default() } else { Vec::new() };
     let error = NGX_HTTP_SPECIAL_RESPONSE as ngx_int_t;

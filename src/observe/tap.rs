@@ -80,6 +80,7 @@ fn note(
 ) {
     if !conf.keeps_query() {
         attempt.message = attempt.message.map(|message| message::without_queries(&message));
+        attempt.stderr = attempt.stderr.map(|stderr| message::without_queries(&stderr));
     }
     hooks::update(request, |diagnosis| {
         let group = diagnosis.group(upstream.id(), || Group::new(request, upstream, conf));
@@ -219,6 +220,6 @@ fn header(upstream: Upstream<'_>, seen: &Observation<'_>, failure: &Failure) -> 
         exact,
         limit: upstream.header_limit()?,
         reserved: upstream.cache_header() as u64,
-        directive: seen.module.map(|module| format!("{module}_buffer_size")),
+        directive: seen.module.map(protocol::buffer_directive),
     })
 }

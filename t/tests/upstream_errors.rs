@@ -91,3 +91,49 @@ fn an_address_made_at_run_time() {
         .in_header(&response);
     diag::finish(&nginx);
 }
+
+/// An address that cannot be used makes no entry in nginx's list of attempts. Guards against its
+/// failure being put down to the good peer of the fallback, and the answer counted as cut.
+#[test]
+fn a_bad_address_before_a_good_one() {
+    let good = Upstream::tcp(script::ok("fine"));
+    let nginx = Nginx::start(diag::conf(format!(
+        "location / {{ error_page 500 = @good; proxy_pass $arg_to; }}
+         location @good {{ proxy_pass http://{}; }}",
+        good.addr()
+    )));
+    assert_eq!(nginx.get("/?to=ftp://h").text(), "fine");
+    let record = nginx.wait_json_lines("diag.json", 1).remove(0);
+    let wanted = json!({
+        "cause": "invalid_upstream_url", "outcome": "masked", "status": 200,
+        "attempts": [{"cause": "invalid_upstream_url", "peer": null},
+                     {"cause": null, "peer": good.addr(), "status": 200}],
+    });
+    assert!(diag::differences(&wanted, &record).is_empty(), "{record:#}");
+}
+
+/// Guards against an error line that comes while a peer is chosen keeping the module from watching
+/// the upstream requests that follow in that worker.
+#[test]
+fn a_line_from_the_balancer() {
+    let up = Upstream::tcp(script::status(502));
+    let nginx = Nginx::start(
+        conf(&format!(
+            "location /hash {{ upstream_diag on; proxy_pass http://hashed; }}
+             location / {{ upstream_diag on; upstream_diag_log {{prefix}}/diag.json;
+                           proxy_intercept_errors on; error_page 502 /50x;
+                           proxy_pass http://{0}; }}
+             location /50x {{ return 502; }}",
+            up.addr()
+        ))
+        .http("map $loop $loop { default 1; }")
+        .http(format!("upstream hashed {{ hash $loop; server {}; }}", up.addr())),
+    );
+    nginx.get("/hash");
+    nginx.wait_for_log("cycle while evaluating", t::client::TIMEOUT);
+    nginx.get("/a");
+    let records = nginx.wait_json_lines("diag.json", 2);
+    let uris: Vec<_> = records.iter().map(|record| &record["uri"]).collect();
+    assert_eq!(uris, ["/hash", "/a"]);
+    assert!(records.iter().all(|r| r["cause"] == "upstream_response" && r["outcome"] == "passed"));
+}
