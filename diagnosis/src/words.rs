@@ -91,7 +91,8 @@ pub fn summary(
     if outcome == Outcome::Masked {
         sentence.push_str(" The client was served all the same.");
     }
-    capitalised(sentence)
+    // The sentence may go into a response header, and names in it may come from variables.
+    capitalised(sentence.replace(char::is_control, "?"))
 }
 
 /// What to do first.
@@ -289,6 +290,8 @@ mod tests {
             summary(Cause::DnsNotFound, &Attempt::default(), Some("a.test"), None, Outcome::Failed),
             "a.test could not be resolved: the resolver says that the upstream's name does not exist (NXDOMAIN)."
         );
+        let hostile = Attempt { peer: Some("unix:/a\r\nX: y".into()), ..Attempt::default() };
+        assert!(said(Cause::SocketNotFound, &hostile).starts_with("unix:/a??X: y does not exist"));
         let strange = Attempt { message: Some("something new".into()), ..attempt() };
         assert_eq!(
             said(Cause::Unknown, &strange),

@@ -133,6 +133,8 @@ unsafe extern "C" fn tap(log: *mut ngx_log_t, level: ngx_uint_t, text: *mut u_ch
     if INSIDE.swap(true, Ordering::Relaxed) {
         return;
     }
+    // Whoever logs may look at errno afterwards.
+    let errno = nginx_sys::ngx_errno();
     // SAFETY: nginx calls a writer with the log it formatted the line for.
     let request = guard(None, || unsafe { current_request(log) });
     let heard = || {
@@ -149,6 +151,7 @@ unsafe extern "C" fn tap(log: *mut ngx_log_t, level: ngx_uint_t, text: *mut u_ch
             hooks::disable(request);
         }
     });
+    nginx_sys::ngx_set_errno(errno);
     INSIDE.store(false, Ordering::Relaxed);
 }
 
