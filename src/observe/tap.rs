@@ -1,7 +1,7 @@
 //! An error line: the only place where nginx gives the reason.
 
 use diagnosis::header::End;
-use diagnosis::message::{self, Kind};
+use diagnosis::message::{self, Kind, Known};
 use diagnosis::peer::{self, Peer};
 use diagnosis::protocol;
 use diagnosis::tls::{self, Tls};
@@ -44,14 +44,15 @@ pub(crate) fn line(request: Request<'_>, line: &Line<'_>) {
     let module = upstream.module();
     let tls = upstream.tls_handshaked().is_some();
     let tcp = upstream.fd().and_then(socket::tcp_info);
-    let failing_peers = peers_if_none_chosen(text, upstream);
+    let known = message::recognise(text, upstream.peer_name());
+    let failing_peers = peers_if_none_chosen(known, upstream);
     let seen = Observation {
         message: text,
         action: line.action,
         peer: upstream.peer_name(),
         unix: upstream.is_unix(),
         resolver_error: upstream.resolver_error(),
-        no_source_address: has_no_source_address(text, upstream),
+        no_source_address: has_no_source_address(known, upstream),
         tls_failed: upstream.tls_failed(),
         // CLOSE without a close of nginx's own; after a FIN it would be CLOSE_WAIT.
         reset: tls && tcp.as_ref().is_some_and(|tcp| tcp.state == "CLOSE"),
@@ -88,8 +89,6 @@ fn note(
         if group.ended.is_some() {
             return;
         }
-        group.name = upstream.group_name();
-        group.module = upstream.module();
         if let Some(peers) = failing_peers {
             group.peers = peers.iter().map(report).collect();
         }
@@ -112,9 +111,8 @@ fn header_done(upstream: Upstream<'_>) -> bool {
 }
 
 /// The peers, read only where the line says that none could be chosen.
-fn peers_if_none_chosen(text: &[u8], upstream: Upstream<'_>) -> Option<Vec<Peer>> {
-    let known = message::recognise(text, upstream.peer_name())?;
-    (known.kind == Kind::NoLiveUpstreams).then(|| peers::of(upstream))?
+fn peers_if_none_chosen(known: Option<Known>, upstream: Upstream<'_>) -> Option<Vec<Peer>> {
+    (known?.kind == Kind::NoLiveUpstreams).then(|| peers::of(upstream))?
 }
 
 fn report(peer: &Peer) -> PeerReport {
@@ -129,8 +127,8 @@ fn report(peer: &Peer) -> PeerReport {
 
 /// Whether it is the lack of a source address, not of ports, that a connect failed for: the two
 /// have one errno, EADDRNOTAVAIL.
-fn has_no_source_address(text: &[u8], upstream: Upstream<'_>) -> bool {
-    message::recognise(text, upstream.peer_name()).is_some_and(|known| {
+fn has_no_source_address(known: Option<Known>, upstream: Upstream<'_>) -> bool {
+    known.is_some_and(|known| {
         known.kind == Kind::Connect && known.errno == Some(diagnosis::errno::NO_ADDRESS)
     }) && upstream.has_source_address() == Some(false)
 }
