@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 fn main() -> io::Result<()> {
     let directory = PathBuf::from(std::env::args_os().nth(1).unwrap_or_else(|| "docs".into()));
-    std::fs::write(directory.join("causes.md"), diagnosis::runbook::causes())?;
-    std::fs::write(directory.join("messages.md"), diagnosis::runbook::messages())
+    for (name, text) in diagnosis::runbook::documents() {
+        std::fs::write(directory.join(name), text)?;
+    }
+    Ok(())
 }

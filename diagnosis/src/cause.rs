@@ -198,11 +198,11 @@ causes! {
         "{peer} answered with the error itself",
         "Look at the upstream's own log: nginx passed its answer on.";
     CachedError = "cached_error", None, "proxy_internal_response",
-        "the error came from nginx's cache",
-        "Shorten or remove proxy_cache_valid for this status.";
+        "the error is that of an earlier request: nginx's cache kept it",
+        "Shorten or remove proxy_cache_valid for this status (\"any\" includes it), and look at the record of the request that failed first.";
     LocalReturn = "local_return", None, "proxy_internal_response",
-        "nginx's configuration or another module produced the error, no upstream was asked",
-        "Look for \"return\", \"error_page\" or a module's directive in the location.";
+        "nginx's configuration or another module made the error, no upstream's failure did",
+        "Look for \"return\", \"error_page\", limit_req, limit_conn or another module's directive in the location.";
     InternalError = "internal_error", None, "proxy_internal_error",
         "nginx failed inside, no upstream is to blame",
         "Look at nginx's error log at that moment: memory and disk are the usual reasons.";

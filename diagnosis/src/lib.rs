@@ -8,26 +8,32 @@
 pub mod attempts;
 pub mod cause;
 pub mod errno;
+pub mod exposition;
 pub mod header;
 pub mod message;
 mod outcome;
 pub mod peer;
 pub mod protocol;
 mod proxy_status;
+pub mod query;
 mod record;
-pub mod ring;
 pub mod runbook;
+pub mod schema;
 mod seconds;
 mod status;
 pub mod tls;
 mod verdict;
 mod words;
+pub mod zone;
 
 pub use cause::{Cause, Phase};
 pub use outcome::{Ending, Origin, Outcome, origin, outcome};
 pub use proxy_status::proxy_status;
 pub use record::{Attempt, Header, Parts, PeerReport, PeerState, Record, Request, Tcp, text};
 pub use seconds::Seconds;
-pub use status::{Module, Status, Totals, Zone};
+pub use status::{
+    Dropped, Histogram, History, Module, PeerStatus, Snapshot, TakenOut, Timeline, Totals,
+    Upstream, Usage, Worker, Zone,
+};
 pub use verdict::{Failure, Observation, Progress, Verdict, classify};
 pub use words::{advice, summary};

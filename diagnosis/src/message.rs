@@ -24,6 +24,9 @@ pub enum Kind {
     Bind,
     /// nginx itself got no memory (`ngx_alloc`, `ngx_memalign`).
     Memory,
+    /// A file of nginx's own could not be used: a response in a temporary file, the cache. nginx
+    /// goes on without it where it can.
+    Disk,
     /// No free `ngx_connection_t` (`ngx_get_connection`).
     WorkerConnections,
     /// The upstream closed with FIN too early.
@@ -69,8 +72,8 @@ enum Shape {
     MaybeErrno(&'static str),
     /// `connect() to NAME failed (N: strerror)`: NAME is the peer's, known from `u->peer.name`.
     Peer { before: &'static str, after: &'static str },
-    /// `bind(ADDRESS) failed (N: strerror)`: what is between is nginx's own print of an address
-    /// or a number.
+    /// `bind(ADDRESS) failed (N: strerror)`: what is between is nginx's own print of an address,
+    /// a number or the name of a file.
     Between { before: &'static str, after: &'static str },
     /// `N worker_connections are not enough`.
     Counted(&'static str),
@@ -103,6 +106,14 @@ const KNOWN: &[(Shape, Kind)] = &[
     (Between { before: "bind(", after: ") failed" }, Kind::Bind),
     (Between { before: "malloc(", after: ") failed" }, Kind::Memory),
     (Between { before: "posix_memalign(", after: ") failed" }, Kind::Memory),
+    (Between { before: "open() \"", after: "\" failed" }, Kind::Disk),
+    (Between { before: "mkdir() \"", after: "\" failed" }, Kind::Disk),
+    (Between { before: "read() \"", after: "\" failed" }, Kind::Disk),
+    (Between { before: "pread() \"", after: "\" failed" }, Kind::Disk),
+    (Between { before: "write() \"", after: "\" failed" }, Kind::Disk),
+    (Between { before: "pwrite() \"", after: "\" failed" }, Kind::Disk),
+    (Between { before: "writev() \"", after: "\" failed" }, Kind::Disk),
+    (Between { before: "pwritev() \"", after: "\" failed" }, Kind::Disk),
     (Errno("setsockopt(IP_TRANSPARENT) failed"), Kind::Bind),
     (Errno("setsockopt(IPV6_TRANSPARENT) failed"), Kind::Bind),
     (Counted(" worker_connections are not enough"), Kind::WorkerConnections),

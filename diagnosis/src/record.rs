@@ -9,6 +9,7 @@ use crate::outcome::{Origin, Outcome};
 use crate::peer::State;
 use crate::protocol::Mismatch;
 use crate::seconds::Seconds;
+use crate::status::History;
 use crate::tls::Tls;
 use crate::verdict::Verdict;
 use crate::words;
@@ -57,8 +58,10 @@ pub struct Request {
     pub method: String,
     /// URI as the client sent it; without the query string unless it is to be kept.
     pub uri: String,
-    /// Name of the location in which the upstream failed.
-    pub location: String,
+    /// Name of the location in which the upstream failed. Not known where an error page has taken
+    /// the place of an error that no upstream made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub location: Option<String>,
     /// Present and true where the failure was that of a subrequest.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub subrequest: bool,
@@ -116,18 +119,23 @@ pub struct Parts {
     pub module: Option<String>,
     /// Time since the request came.
     pub request_time: Seconds,
-    /// The attempts; at least one has a cause.
+    /// Why it failed where no attempt did.
+    pub own_cause: Option<Cause>,
+    /// The attempts. At least one has a cause, or there is one of the request's own.
     pub attempts: Vec<Attempt>,
     /// The group's peers.
     pub peers: Vec<PeerReport>,
 }
 
 impl Record {
-    /// Completes what was observed with the verdict and its words. `None` if no attempt failed.
+    /// Completes what was observed with the verdict and its words. `None` if nothing failed.
     pub fn new(parts: Parts) -> Option<Record> {
-        let Parts { request, outcome, upstream, module, request_time, attempts, peers } = parts;
-        let failed = attempts.iter().rev().find(|attempt| attempt.cause.is_some())?;
-        let cause = failed.cause?;
+        let Parts { request, outcome, upstream, module, request_time, own_cause, .. } = parts;
+        let failed = parts.attempts.iter().rev().find(|attempt| attempt.cause.is_some());
+        // Without a failed attempt the words are about the request's status alone.
+        let own = Attempt { status: Some(request.status), ..Attempt::default() };
+        let cause = failed.map_or(own_cause, |failed| failed.cause)?;
+        let failed = failed.unwrap_or(&own);
         let named = matches!(cause, Cause::NoLiveUpstreams | Cause::MaxConnsReached);
         Some(Record {
             v: VERSION,
@@ -141,10 +149,18 @@ impl Record {
             upstream,
             module,
             request_time,
-            peers: if named { peers } else { Vec::new() },
+            peers: if named { parts.peers } else { Vec::new() },
             request,
-            attempts,
+            attempts: parts.attempts,
         })
+    }
+
+    /// The line of a log: the JSON, with the number of lines left out before it, and a line feed.
+    pub fn line(json: &str, suppressed: u64) -> String {
+        match json.strip_suffix('}') {
+            Some(open) if suppressed > 0 => format!("{open},\"suppressed\":{suppressed}}}\n"),
+            _ => format!("{json}\n"),
+        }
     }
 
     /// One line of JSON, without a line feed.
@@ -204,6 +220,9 @@ pub struct Attempt {
     /// The protocol they belong to; the summary names it.
     #[serde(skip)]
     pub mismatch: Option<Mismatch>,
+    /// What the cause is if the attempt failed, while its line alone does not decide that.
+    #[serde(skip)]
+    pub if_failed: Option<Cause>,
     /// What the FastCGI application wrote to stderr.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stderr: Option<String>,
@@ -216,6 +235,9 @@ pub struct Attempt {
     /// nginx's view of the peer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peer_state: Option<PeerState>,
+    /// The attempts on the peer so far, this one included once it has ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub history: Option<PeerHistory>,
 }
 
 impl Attempt {
@@ -287,6 +309,27 @@ pub struct PeerState {
     pub max_conns: u64,
 }
 
+/// What the zone knows of a peer.
+#[derive(Clone, Debug, Serialize)]
+pub struct PeerHistory {
+    /// Good attempts.
+    pub ok: u64,
+    /// Failed ones.
+    pub failed: u64,
+    /// How long ago the last good one was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_ok: Option<Seconds>,
+    /// Failed ones since that.
+    pub consecutive_failures: u64,
+}
+
+impl From<History> for PeerHistory {
+    fn from(history: History) -> PeerHistory {
+        let History { ok, failed, last_ok, consecutive_failures, .. } = history;
+        PeerHistory { ok, failed, last_ok, consecutive_failures }
+    }
+}
+
 /// One peer of a group in which none could be chosen.
 #[derive(Clone, Debug, Serialize)]
 pub struct PeerReport {
@@ -300,6 +343,22 @@ pub struct PeerReport {
     /// A backup server.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub backup: bool,
+    /// The failure that took it out, or where it is not out, the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_cause: Option<Cause>,
+    /// How long ago that was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_failed: Option<Seconds>,
+}
+
+impl PeerReport {
+    /// Adds what failed there.
+    pub fn set_history(&mut self, history: &History) {
+        let taken_out = history.taken_out.filter(|_| self.state == State::Unavailable);
+        let last = history.last_cause.zip(history.last_failed);
+        let failure = taken_out.map(|out| (out.cause, out.ago)).or(last);
+        (self.last_cause, self.last_failed) = failure.unzip();
+    }
 }
 
 #[cfg(test)]

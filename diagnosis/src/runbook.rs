@@ -1,16 +1,14 @@
-//! The runbook: what each cause means and what to do about it, and which of nginx's messages come
-//! to which cause, as Markdown made from the tables.
+//! The documents made from the tables. The runbook: what each cause means and what to do about it,
+//! and which of nginx's messages come to which cause. The list of metrics. The schemas.
 
 use nix::errno::Errno;
 
 use crate::cause::{Cause, Phase};
+use crate::exposition;
 use crate::message::{self, SAMPLE_PEER};
 use crate::peer::Capacity;
+use crate::schema;
 use crate::verdict::{Observation, Progress, classify};
-
-/// Causes that this version never reports; their names are in the table because the set is closed.
-/// What nginx says of such a failure comes out as `unknown`, or as nothing.
-const RESERVED: &[Cause] = &[Cause::CachedError, Cause::LocalReturn];
 
 const INTRO: &str = "\
 # Causes
@@ -21,9 +19,6 @@ The set is closed and the names are stable. Each cause maps to one error type of
 
 The phase is how far the attempt had come. Most causes have one; `connection_reset`, for one, can
 come in several, and then the usual one is given here.
-
-Names marked *reserved* are not reported yet: those of errors that come from the cache or the
-configuration. Until they are, such an error is not diagnosed.
 
 ";
 
@@ -72,6 +67,56 @@ const ERRNOS: [Errno; 17] = [
     Errno::EINVAL,
 ];
 
+const METRICS: &str = "\
+# Metrics
+
+What the status location gives with `upstream_diag_status prometheus`, with `?format=prometheus`, or
+to a client that asks for it, as Prometheus does: the text format 0.0.4, or OpenMetrics 1.0.0 where
+the client accepts `application/openmetrics-text`. Both have the same samples. OpenMetrics tells the
+unit too, leaves `_total` and `_info` out of the name in `# TYPE`, and has a type for information;
+in 0.0.4 that is a gauge.
+
+- Counters live in shared memory: all workers count together, a reload keeps them, a restart of
+  nginx does not.
+- Attempts on peers for which there is no room in that memory are counted under the peer `other`.
+- `upstream` is the name of the group, or the address where there is no group.
+- In names, control characters are replaced by U+FFFD; what has the same name after that is added
+  up.
+
+| metric | type | labels | meaning |
+| --- | --- | --- | --- |
+";
+
+/// Every document, by the name of its file.
+pub fn documents() -> [(&'static str, String); 5] {
+    [
+        ("causes.md", causes()),
+        ("messages.md", messages()),
+        ("metrics.md", metrics()),
+        ("record.schema.json", schema::record()),
+        ("status.schema.json", schema::status()),
+    ]
+}
+
+/// The list of metrics.
+pub fn metrics() -> String {
+    let mut page = METRICS.to_owned();
+    for metric in exposition::metrics() {
+        let labels: Vec<String> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
+        page.push_str(&format!(
+            "| `{}` | {} | {} | {} |\n",
+            metric.name,
+            metric.kind.slug(),
+            labels.join(", "),
+            metric.help
+        ));
+    }
+    page.push_str(
+        "\n<!-- Made from diagnosis/src/exposition.rs by `make docs`: change it there. -->\n",
+    );
+    page
+}
+
 /// The list of messages.
 pub fn messages() -> String {
     let errnos = ERRNOS.map(|errno| errno as i32);
@@ -80,8 +125,9 @@ pub fn messages() -> String {
         let mut causes = Vec::new();
         for sample in &listed.samples {
             for seen in situations(sample) {
-                let verdict = classify(&seen).verdict;
-                causes.extend(verdict.map(|verdict| verdict.cause));
+                let failure = classify(&seen);
+                let decided = failure.verdict.map(|verdict| verdict.cause);
+                causes.extend(decided.or(failure.kind.map(|_| failure.if_failed())));
             }
         }
         causes.sort_unstable();
@@ -161,17 +207,15 @@ fn index(page: &mut String) {
 
 fn link(cause: Cause) -> String {
     let slug = cause.slug();
-    let mark = if RESERVED.contains(&cause) { " *reserved*" } else { "" };
-    format!("[`{slug}`](#{slug}){mark}")
+    format!("[`{slug}`](#{slug})")
 }
 
 fn section(page: &mut String, cause: Cause) {
     let fixed = cause.row();
-    let mark = if RESERVED.contains(&cause) { ", *reserved: not reported yet*" } else { "" };
     let meaning = sentence(&fixed.meaning.replace("{peer}", "the upstream"));
     page.push_str(&format!("## {}\n\n", fixed.slug));
     page.push_str(&format!(
-        "Phase: {}, error type: `{}`{mark}\n\n",
+        "Phase: {}, error type: `{}`\n\n",
         name(fixed.phase),
         fixed.proxy_error
     ));
@@ -219,17 +263,5 @@ mod tests {
             }
         }
         assert!(!messages().contains("` |  |"), "a message without a cause");
-    }
-
-    /// Guards against a cause that is reported and still called reserved.
-    #[test]
-    fn what_is_reserved_is_not_reported() {
-        let code = include_str!("verdict.rs").split("#[cfg(test)]").next().unwrap();
-        for cause in RESERVED {
-            // What a close in the TLS handshake would be; no message comes to it yet.
-            let reported =
-                *cause != Cause::TlsClosed && code.contains(&format!("Cause::{cause:?}"));
-            assert!(!reported, "{} is reported: take it out of RESERVED", cause.slug());
-        }
     }
 }

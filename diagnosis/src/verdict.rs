@@ -88,8 +88,8 @@ pub struct Verdict {
 /// What one error line says of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// The verdict; `None` where the message is not known: the line may have been noise, and
-    /// whether the attempt failed is told by how it ended.
+    /// The verdict; `None` where the message does not decide: it is not known, or nginx may have
+    /// gone on in spite of it. Whether the attempt failed is told by how it ended.
     pub verdict: Option<Verdict>,
     /// The phase the line came in.
     pub phase: Phase,
@@ -99,6 +99,16 @@ pub struct Failure {
     pub before_connection: bool,
     /// What the message said, if it is known.
     pub kind: Option<Kind>,
+}
+
+impl Failure {
+    /// The cause where the line does not decide and the attempt turns out to have failed.
+    pub fn if_failed(&self) -> Cause {
+        match self.kind {
+            Some(Kind::Disk) => Cause::InternalError,
+            _ => Cause::Unknown,
+        }
+    }
 }
 
 /// `NGX_RESOLVE_NXDOMAIN`, from nginx's `ngx_resolver.h`.
@@ -149,6 +159,7 @@ pub fn classify(seen: &Observation<'_>) -> Failure {
         | Kind::TlsIo
         | Kind::Timeout
         | Kind::Memory
+        | Kind::Disk
         | Kind::BadFrame
         | Kind::StreamReset
         | Kind::Internal => (seen.progress.phase(), false),
@@ -163,7 +174,8 @@ pub fn classify(seen: &Observation<'_>) -> Failure {
 }
 
 /// `None` for an error number on an open connection that is none of the upstream's doings: the
-/// line may be about the client's connection, whose ordinary errors nginx logs at level info.
+/// line may be about the client's connection, whose ordinary errors nginx logs at level info. And
+/// for a file: nginx may do without.
 fn cause(known: Known, phase: Phase, seen: &Observation<'_>) -> Option<Cause> {
     Some(match known.kind {
         Kind::Tls | Kind::TlsIo if !seen.tls_failed => return None,
@@ -182,6 +194,7 @@ fn cause(known: Known, phase: Phase, seen: &Observation<'_>) -> Option<Cause> {
             _ => Cause::Unknown,
         },
         Kind::Memory => Cause::InternalError,
+        Kind::Disk => return None,
         Kind::Bind => Cause::BindFailed,
         Kind::WorkerConnections => Cause::WorkerConnectionsExhausted,
         Kind::Closed if seen.reset => {

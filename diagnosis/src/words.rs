@@ -65,6 +65,18 @@ pub fn summary(
             Some(status) => format!("{peer} answered {status} itself"),
             None => plain(),
         },
+        Cause::CachedError => match failed.status {
+            Some(status) => {
+                format!("the {status} is that of an earlier request: nginx's cache kept it")
+            }
+            None => plain(),
+        },
+        Cause::LocalReturn => match failed.status {
+            Some(status) => format!(
+                "the {status} was made by nginx's configuration or another module, not by a failing upstream"
+            ),
+            None => plain(),
+        },
         Cause::DnsNoResolver | Cause::DnsNotFound | Cause::DnsTimedOut | Cause::DnsFailure => {
             match upstream {
                 Some(name) => format!("{name} could not be resolved: {}", plain()),

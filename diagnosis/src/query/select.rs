@@ -1,0 +1,44 @@
+//! Which of the latest records a client wants.
+
+use serde::Deserialize;
+
+use super::Query;
+
+/// What is asked of a record.
+#[derive(Deserialize)]
+struct Record {
+    #[serde(default)]
+    upstream: String,
+    cause: String,
+    attempts: Vec<Attempt>,
+}
+
+#[derive(Deserialize)]
+struct Attempt {
+    #[serde(default)]
+    peer: String,
+}
+
+impl Query {
+    /// Those of the records that are asked for, in their order. A record that was torn by a crash
+    /// is none that a filter can find.
+    pub fn select(&self, records: Vec<String>) -> Vec<String> {
+        let all = self.upstream.is_none() && self.peer.is_none() && self.cause.is_none();
+        // Without a filter nothing has to be taken apart.
+        let wanted = |json: &String| {
+            all || serde_json::from_str(json).is_ok_and(|record| self.wants(&record))
+        };
+        let limit = self.limit.unwrap_or(usize::MAX);
+        records.into_iter().filter(wanted).take(limit).collect()
+    }
+
+    fn wants(&self, record: &Record) -> bool {
+        let is = |wanted: &Option<String>, name: &str| {
+            wanted.as_ref().is_none_or(|wanted| wanted == name)
+        };
+        let peer = || record.attempts.iter().any(|attempt| is(&self.peer, &attempt.peer));
+        is(&self.upstream, &record.upstream)
+            && self.cause.is_none_or(|cause| cause.slug() == record.cause)
+            && (self.peer.is_none() || peer())
+    }
+}
