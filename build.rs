@@ -4,12 +4,16 @@ fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rustc-check-cfg=cfg(nginx_upstream_zone)");
     println!("cargo::rustc-check-cfg=cfg(nginx_ssl)");
+    println!("cargo::rustc-check-cfg=cfg(nginx_http_cache)");
     println!("cargo::rerun-if-env-changed=DEP_NGINX_FEATURES");
     let features = std::env::var("DEP_NGINX_FEATURES").unwrap_or_default();
     let has = |name| features.split(',').any(|feature| feature.trim() == name);
     // A cfg is named for what nginx can do, not for a version: users build against any.
     if has("http_upstream_zone") {
         println!("cargo::rustc-cfg=nginx_upstream_zone");
+    }
+    if has("http_cache") {
+        println!("cargo::rustc-cfg=nginx_http_cache");
     }
     // ngx_connection_t has `ssl` with either flag (ngx_connection.h).
     if has("ssl") || has("http_ssl") || has("compat") {

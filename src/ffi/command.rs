@@ -12,7 +12,7 @@ use ngx::core::{NGX_CONF_ERROR, NGX_CONF_OK};
 
 use super::conf::Conf;
 use super::guard::{guard, report_panics_to_nginx};
-use super::module;
+use super::{filter, log, module};
 use crate::directives::{self, ConfError, LocConf, MainConf};
 
 /// A directive.
@@ -147,7 +147,7 @@ unsafe extern "C" fn merge_loc_conf(
 ///
 /// # Safety
 /// `pool` is a live pool.
-unsafe fn put<T>(pool: *mut ngx_pool_t, value: T) -> *mut c_void {
+pub(super) unsafe fn put<T>(pool: *mut ngx_pool_t, value: T) -> *mut c_void {
     // SAFETY: by the caller's contract; the cleanup is filled before nginx can run it.
     unsafe {
         let cleanup = ngx_pool_cleanup_add(pool, 0);
@@ -166,27 +166,43 @@ unsafe extern "C" fn drop_value<T>(value: *mut c_void) {
     guard((), || drop(unsafe { Box::from_raw(value.cast::<T>()) }));
 }
 
-/// Runs when the configuration is complete, in the master.
+/// The module's configuration of a cycle's http block. `None` where there is no such block.
+///
+/// # Safety
+/// `cycle` is a cycle whose configuration was read, and nobody else uses that configuration.
+unsafe fn main_conf<'a>(cycle: *mut ngx_cycle_t) -> Option<&'a mut MainConf> {
+    // SAFETY: by the caller's contract. Each module has a place in the array of configurations.
+    unsafe {
+        let http = &*ptr::addr_of!(ngx_http_module);
+        let ctx = (*(*cycle).conf_ctx.add(http.index)).cast::<ngx_http_conf_ctx_t>().as_ref()?;
+        (*ctx.main_conf.add(module::this().ctx_index)).cast::<MainConf>().as_mut()
+    }
+}
+
+/// Runs when the configuration is complete and nginx will use it, in the master.
 unsafe extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_t {
     guard((), || {
-        // SAFETY: nginx calls it with the new cycle. An http block may be missing, and then
-        // there is no configuration of this module.
-        unsafe {
-            let http = &*ptr::addr_of!(ngx_http_module);
-            let ctx = (*(*cycle).conf_ctx.add(http.index)).cast::<ngx_http_conf_ctx_t>();
-            if let Some(ctx) = ctx.as_ref() {
-                let main = *ctx.main_conf.add(module::this().ctx_index);
-                if let Some(main) = main.cast::<MainConf>().as_ref() {
-                    main.heads.complete(&*cycle);
-                }
-            }
+        // SAFETY: nginx calls it with the new cycle, before any request.
+        if let Some(main) = unsafe { main_conf(cycle) } {
+            // SAFETY: as above.
+            main.heads.complete(unsafe { &*cycle });
+            main.memory = main.zone.and_then(|zone| zone.memory());
+            directives::begin(main);
         }
     });
     NGX_OK as ngx_int_t
 }
 
 /// Runs in each worker before it serves.
-unsafe extern "C" fn init_process(_: *mut ngx_cycle_t) -> ngx_int_t {
-    guard((), report_panics_to_nginx);
+unsafe extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {
+    guard((), || {
+        report_panics_to_nginx();
+        // SAFETY: nginx calls it with its cycle, before any request.
+        if unsafe { main_conf(cycle) }.is_some_and(|main| main.is_wanted()) {
+            filter::install();
+            // SAFETY: as above.
+            log::learn_from_connections(unsafe { &*cycle });
+        }
+    });
     NGX_OK as ngx_int_t
 }

@@ -5,13 +5,12 @@ use std::ptr::{self, NonNull, addr_of, addr_of_mut};
 use std::slice;
 
 use nginx_sys::{
-    NGX_ERROR, NGX_HTTP_VAR_NOCACHEABLE, NGX_LOG_EMERG, NGX_OK, ngx_array_push, ngx_conf_log_error,
-    ngx_conf_open_file, ngx_conf_t, ngx_http_add_variable, ngx_http_compile_complex_value,
-    ngx_http_compile_complex_value_t, ngx_http_complex_value_t, ngx_http_conf_ctx_t,
-    ngx_http_core_loc_conf_t, ngx_http_core_main_conf_t, ngx_http_core_module,
-    ngx_http_get_variable_index, ngx_http_handler_pt, ngx_http_phases,
-    ngx_http_phases_NGX_HTTP_LOG_PHASE, ngx_http_phases_NGX_HTTP_POST_READ_PHASE, ngx_int_t,
-    ngx_parse_size, ngx_pcalloc, ngx_str_t, ngx_syslog_peer_t, ngx_syslog_process_conf,
+    NGX_ERROR, NGX_HTTP_VAR_NOCACHEABLE, NGX_LOG_EMERG, NGX_LOG_WARN, NGX_OK, ngx_array_push,
+    ngx_conf_log_error, ngx_conf_open_file, ngx_conf_t, ngx_http_add_variable,
+    ngx_http_compile_complex_value, ngx_http_compile_complex_value_t, ngx_http_complex_value_t,
+    ngx_http_conf_ctx_t, ngx_http_core_loc_conf_t, ngx_http_core_main_conf_t, ngx_http_core_module,
+    ngx_http_get_variable_index, ngx_http_handler_pt, ngx_http_phases_NGX_HTTP_LOG_PHASE,
+    ngx_int_t, ngx_parse_size, ngx_pcalloc, ngx_str_t, ngx_syslog_peer_t, ngx_syslog_process_conf,
 };
 use ngx::core::NGX_CONF_OK;
 
@@ -76,11 +75,20 @@ impl<'a> Conf<'a> {
 
     /// Reports an error of the configuration, with the file and line nginx is at.
     pub(crate) fn error(&mut self, error: &ConfError) {
+        self.report(NGX_LOG_EMERG, error);
+    }
+
+    /// Reports what nginx can start with all the same.
+    pub(crate) fn warn(&mut self, error: &ConfError) {
+        self.report(NGX_LOG_WARN, error);
+    }
+
+    fn report(&mut self, level: u32, error: &ConfError) {
         let text = error.to_string();
         // SAFETY: the format takes a length and that many bytes.
         unsafe {
             ngx_conf_log_error(
-                NGX_LOG_EMERG as usize,
+                level as usize,
                 self.raw,
                 0,
                 c"%*s".as_ptr(),
@@ -157,16 +165,8 @@ impl<'a> Conf<'a> {
         Groups::wrap(self.raw)
     }
 
-    /// Puts the module's handlers into their phases.
-    pub(crate) fn add_phase_handlers(&mut self) -> bool {
-        self.add_phase_handler(
-            ngx_http_phases_NGX_HTTP_POST_READ_PHASE,
-            Some(super::hooks::post_read),
-        ) && self
-            .add_phase_handler(ngx_http_phases_NGX_HTTP_LOG_PHASE, Some(super::hooks::log_phase))
-    }
-
-    fn add_phase_handler(&mut self, phase: ngx_http_phases, handler: ngx_http_handler_pt) -> bool {
+    /// Puts the module's handler into the log phase.
+    pub(crate) fn add_log_handler(&mut self) -> bool {
         // SAFETY: inside http{}, the core module's main configuration with an initialized array
         // for each phase that takes handlers (ngx_http_init_phases).
         unsafe {
@@ -175,12 +175,13 @@ impl<'a> Conf<'a> {
             };
             let core = &*addr_of!(ngx_http_core_module);
             let cmcf = (*ctx.main_conf.add(core.ctx_index)).cast::<ngx_http_core_main_conf_t>();
-            let Some(phase) = (*cmcf).phases.get_mut(phase as usize) else { return false };
+            let log = ngx_http_phases_NGX_HTTP_LOG_PHASE as usize;
+            let Some(phase) = (*cmcf).phases.get_mut(log) else { return false };
             let place = ngx_array_push(addr_of_mut!(phase.handlers)).cast::<ngx_http_handler_pt>();
             if place.is_null() {
                 return false;
             }
-            place.write(handler);
+            place.write(Some(super::hooks::log_phase));
         }
         true
     }

@@ -122,8 +122,7 @@ pub(super) fn disable(request: Request<'_>) {
 
 /// Hooks the finalization of an upstream request that is not watched yet.
 pub(crate) fn hook_finalize(request: Request<'_>, upstream: Upstream<'_>) {
-    let hooked = upstream.raw().finalize_request.map(|function| function as usize);
-    if hooked == Some(finalize as *const () as usize) {
+    if is_watched(request) {
         return;
     }
     let Some(kept) = keep(request) else { return };
@@ -145,13 +144,24 @@ pub(super) unsafe extern "C" fn finalize(r: *mut ngx_http_request_t, rc: ngx_int
     let Some(request) = (unsafe { Request::from_raw(r) }) else { return };
     let Some(upstream) = request.upstream() else { return };
     let original = original(request, upstream);
-    if LIVE.load(Ordering::Relaxed) != 0 || observe::answered_in(request, upstream) {
-        guard_or(|| observe::finalized(request, upstream, rc), || disable(request));
+    let noted = LIVE.load(Ordering::Relaxed) != 0 || observe::gave_up(rc);
+    let good = !noted && guard(true, || observe::count_good(request, upstream));
+    if !good {
+        ended(request, upstream, rc, noted || observe::answered_in(request));
     }
     if let Some(original) = original {
         // SAFETY: the function that stood here before, with its own arguments.
         unsafe { original(r, rc) };
     }
+}
+
+/// The end of an upstream request that is not of the usual kind.
+#[cold]
+fn ended(request: Request<'_>, upstream: Upstream<'_>, rc: ngx_int_t, noted: bool) {
+    if noted {
+        guard_or(|| observe::finalized(request, upstream, rc), || disable(request));
+    }
+    guard((), || observe::count(request, upstream, noted));
 }
 
 /// The function that the hook replaced. Nothing in it can panic.
@@ -164,29 +174,33 @@ fn original(request: Request<'_>, upstream: Upstream<'_>) -> Option<Finalize> {
     own.or_else(|| watch::original(upstream.raw()))
 }
 
-/// `ngx_http_handler_pt` of the post-read phase: every request passes it early.
-pub(super) unsafe extern "C" fn post_read(r: *mut ngx_http_request_t) -> ngx_int_t {
-    // Neither reads anything but the request nor can panic: no boundary needed.
-    // SAFETY: nginx calls a phase handler with a live request.
-    if let Some(request) = unsafe { Request::from_raw(r) } {
-        super::log::learn_handler(request);
-    }
-    nginx_sys::NGX_DECLINED as ngx_int_t
-}
-
 /// `ngx_http_handler_pt` of the log phase.
 pub(super) unsafe extern "C" fn log_phase(r: *mut ngx_http_request_t) -> ngx_int_t {
     // SAFETY: nginx calls a phase handler with a live request.
     if let Some(request) = unsafe { Request::from_raw(r) }
-        && may_have_failed(request)
+        && (LIVE.load(Ordering::Relaxed) != 0
+            || observe::answers_gateway_error(request)
+            // What was watched to its end has left a record, or has not failed.
+            || (!is_watched(request) && observe::unnoted_error(request)))
     {
         guard_or(|| present::emit(request), || disable(request));
     }
     NGX_OK as ngx_int_t
 }
 
-/// The test on the success path: a few loads and compares, nothing more.
+/// Whether the end of the request's last upstream request was, or will be, seen by the hook.
+#[inline]
+pub(super) fn is_watched(request: Request<'_>) -> bool {
+    request.upstream().is_none_or(|upstream| {
+        let hooked = upstream.raw().finalize_request.map(|function| function as usize);
+        hooked == Some(finalize as *const () as usize)
+    })
+}
+
+/// Whether a variable may have a value.
 #[inline]
 pub(crate) fn may_have_failed(request: Request<'_>) -> bool {
-    LIVE.load(Ordering::Relaxed) != 0 || observe::unnoted_error(request)
+    LIVE.load(Ordering::Relaxed) != 0
+        || observe::unnoted_error(request)
+        || observe::answers_gateway_error(request)
 }

@@ -8,9 +8,9 @@ use std::slice;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use nginx_sys::{
-    NGX_LOG_ALERT, NGX_LOG_ERR, ngx_conf_t, ngx_cycle_t, ngx_http_core_loc_conf_t,
-    ngx_http_log_ctx_t, ngx_listening_t, ngx_log_error_core, ngx_log_handler_pt, ngx_log_t,
-    ngx_pcalloc, ngx_uint_t, u_char,
+    NGX_LOG_ALERT, NGX_LOG_ERR, NGX_LOG_NOTICE, ngx_conf_t, ngx_connection_t, ngx_cycle_t,
+    ngx_http_core_loc_conf_t, ngx_http_init_connection, ngx_http_log_ctx_t, ngx_listening_t,
+    ngx_log_error_core, ngx_log_handler_pt, ngx_log_t, ngx_pcalloc, ngx_uint_t, u_char,
 };
 
 use super::guard::{guard, guard_or};
@@ -19,7 +19,7 @@ use super::request::Request;
 use super::string;
 use crate::observe;
 
-/// Address of nginx's `ngx_http_log_error`, which is static: 0 until a request was seen.
+/// Address of nginx's `ngx_http_log_error`, which is static: 0 until a connection was seen.
 static HTTP_LOG_HANDLER: AtomicUsize = AtomicUsize::new(0);
 
 /// Set while a line is being looked at.
@@ -29,14 +29,64 @@ fn address(handler: ngx_log_handler_pt) -> usize {
     handler.map_or(0, |handler| handler as usize)
 }
 
-/// Learns the handler that nginx gives the logs of HTTP connections. Only logs with this handler
-/// are believed to have an `ngx_http_log_ctx_t` in `data`: other modules reuse a location's
-/// `error_log` with data of their own.
-pub(crate) fn learn_handler(request: Request<'_>) {
-    if HTTP_LOG_HANDLER.load(Ordering::Relaxed) == 0 {
-        // SAFETY: a request has a connection, and that a log (ngx_http_init_connection).
-        let handler = unsafe { (*(*request.raw().connection).log).handler };
-        HTTP_LOG_HANDLER.store(address(handler), Ordering::Relaxed);
+/// `ngx_http_init_connection`, while learn() stands in its place.
+static INIT_CONNECTION: AtomicUsize = AtomicUsize::new(0);
+
+type InitConnection = unsafe extern "C" fn(c: *mut ngx_connection_t);
+
+/// Sees to it that the handler is learnt that nginx gives the logs of HTTP connections. Only logs
+/// with this handler are believed to have an `ngx_http_log_ctx_t` in `data`: other modules reuse a
+/// location's `error_log` with data of their own. It is learnt from the worker's first connection,
+/// before its first request; a handler of a phase would be called for every request.
+pub(super) fn learn_from_connections(cycle: &ngx_cycle_t) {
+    for socket in listening(cycle) {
+        let handler = socket.handler.map_or(0, |handler| handler as usize);
+        if handler == ngx_http_init_connection as *const () as usize {
+            INIT_CONNECTION.store(handler, Ordering::Relaxed);
+            socket.handler = Some(learn);
+        }
+    }
+}
+
+/// `ngx_connection_handler_pt`: stands in `ls->handler` until the first connection.
+unsafe extern "C" fn learn(c: *mut ngx_connection_t) {
+    // No panic boundary: nothing here can panic.
+    // SAFETY: nginx calls it with an accepted connection; learn_from_connections() stored the
+    // address of the function that stood here before. A connection that was closed meanwhile has
+    // no descriptor, and its log may be gone (ngx_close_connection).
+    unsafe {
+        let original =
+            std::mem::transmute::<usize, InitConnection>(INIT_CONNECTION.load(Ordering::Relaxed));
+        // With a deferred accept() the first request would be read, and could fail, in there; so it
+        // comes as an event.
+        if (*(*c).listening).deferred_accept() != 0 {
+            (*(*c).read).set_ready(0);
+        }
+        original(c);
+        if (*c).fd < 0 {
+            return;
+        }
+        HTTP_LOG_HANDLER.store(address((*(*c).log).handler), Ordering::Relaxed);
+        let cycle = addr_of!(nginx_sys::ngx_cycle).read_volatile();
+        for socket in listening(&*cycle) {
+            if socket.handler.is_some_and(|handler| handler as usize == learn as *const () as usize)
+            {
+                socket.handler = Some(original);
+            }
+        }
+    }
+}
+
+/// The listening sockets of a cycle.
+fn listening<'a>(cycle: &ngx_cycle_t) -> &'a mut [ngx_listening_t] {
+    // SAFETY: the cycle's array of listening sockets; the process has one thread, and nginx does
+    // not change them while the module is called.
+    unsafe {
+        let listening = &cycle.listening;
+        match listening.nelts {
+            0 => &mut [],
+            n => slice::from_raw_parts_mut(listening.elts.cast::<ngx_listening_t>(), n),
+        }
     }
 }
 
@@ -93,15 +143,7 @@ impl Heads {
         }
         // nginx has copied the log of each listening socket already, before the levels were
         // known (ngx_configure_listening_sockets): every connection starts with that copy.
-        // SAFETY: the cycle's array of listening sockets, used by nobody else yet.
-        let sockets = unsafe {
-            let listening = &cycle.listening;
-            match listening.nelts {
-                0 => &mut [],
-                n => slice::from_raw_parts_mut(listening.elts.cast::<ngx_listening_t>(), n),
-            }
-        };
-        for socket in sockets {
+        for socket in listening(cycle) {
             if let Some(head) = self.0.values().find(|head| head.as_ptr() == socket.logp) {
                 // SAFETY: as for the levels above.
                 unsafe {
@@ -179,15 +221,27 @@ unsafe fn current_request<'a>(log: *const ngx_log_t) -> Option<Request<'a>> {
 
 /// Writes a line of the module's own to the cycle's log, at level alert.
 pub(crate) fn cycle_alert(message: &str) {
+    write_to_cycle(NGX_LOG_ALERT, message);
+}
+
+/// Writes a line of the module's own to the cycle's log, at level notice.
+pub(crate) fn cycle_notice(message: &str) {
+    write_to_cycle(NGX_LOG_NOTICE, message);
+}
+
+fn write_to_cycle(level: u32, message: &str) {
     // SAFETY: ngx_cycle and its log exist from ngx_init_cycle on, long before any request. The
     // format takes a length and that many bytes.
     unsafe {
         let cycle = addr_of!(nginx_sys::ngx_cycle).read_volatile();
-        if cycle.is_null() || (*cycle).log.is_null() {
+        if cycle.is_null()
+            || (*cycle).log.is_null()
+            || (*(*cycle).log).log_level < level as ngx_uint_t
+        {
             return;
         }
         ngx_log_error_core(
-            NGX_LOG_ALERT as ngx_uint_t,
+            level as ngx_uint_t,
             (*cycle).log,
             0,
             c"%*s".as_ptr(),

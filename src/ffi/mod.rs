@@ -6,12 +6,14 @@
 
 pub(crate) mod command;
 pub(crate) mod conf;
+pub(crate) mod filter;
 pub(crate) mod guard;
 pub(crate) mod hooks;
 pub(crate) mod log;
 pub(crate) mod module;
 pub(crate) mod output;
 pub(crate) mod peers;
+pub(crate) mod process;
 pub(crate) mod request;
 pub(crate) mod response;
 pub(crate) mod socket;

@@ -16,10 +16,18 @@ const MOST: usize = 4_096;
 /// The peers that an upstream request chooses from, backup servers last. `None` where they are
 /// kept by something else than nginx's round robin or a balancer built on it.
 pub(crate) fn of(upstream: Upstream<'_>) -> Option<Vec<Peer>> {
-    let peers = match upstream.group() {
-        Some(group) => of_group(group)?,
-        None => of_private(upstream)?,
-    };
+    match upstream.group() {
+        Some(group) => of_group(group),
+        None => private(upstream).map(read),
+    }
+}
+
+/// As [`of`], of a configured group.
+pub(super) fn of_group(group: &ngx_http_upstream_srv_conf_t) -> Option<Vec<Peer>> {
+    configured(group).map(read)
+}
+
+fn read(peers: *mut ngx_http_upstream_rr_peers_t) -> Vec<Peer> {
     // SAFETY: lists that nginx made. The backup servers have a list and a lock of their own,
     // taken one after the other as ngx_http_upstream_get_round_robin_peer() does.
     let (mut all, backups) = unsafe { (copy(peers), (*peers).next) };
@@ -29,12 +37,12 @@ pub(crate) fn of(upstream: Upstream<'_>) -> Option<Vec<Peer>> {
             unsafe { copy(backups) }.into_iter().map(|peer| Copied { backup: true, ..peer }),
         );
     }
-    Some(all.into_iter().map(Copied::into_peer).collect())
+    all.into_iter().map(Copied::into_peer).collect()
 }
 
 /// The peers of a configured group. The balancers of nginx that build on round robin (least_conn,
 /// ip_hash, hash, random, and keepalive around them) leave `peer.data` to it.
-fn of_group(group: &ngx_http_upstream_srv_conf_t) -> Option<*mut ngx_http_upstream_rr_peers_t> {
+fn configured(group: &ngx_http_upstream_srv_conf_t) -> Option<*mut ngx_http_upstream_rr_peers_t> {
     let peers = group.peer.data.cast::<ngx_http_upstream_rr_peers_t>();
     if peers.is_null() || !peers.is_aligned() {
         return None;
@@ -51,7 +59,7 @@ fn of_group(group: &ngx_http_upstream_srv_conf_t) -> Option<*mut ngx_http_upstre
 }
 
 /// The private peers of an upstream whose address was made at run time.
-fn of_private(upstream: Upstream<'_>) -> Option<*mut ngx_http_upstream_rr_peers_t> {
+fn private(upstream: Upstream<'_>) -> Option<*mut ngx_http_upstream_rr_peers_t> {
     let peer = &upstream.raw().peer;
     // Only round robin's own free() proves what `data` is: nginx will call it with that.
     let free = peer.free? as usize;

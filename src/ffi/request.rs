@@ -7,7 +7,7 @@ use std::slice;
 use nginx_sys::{
     NGX_HTTP_MODULE, NGX_HTTP_VERSION_9, ngx_http_core_loc_conf_t, ngx_http_core_module,
     ngx_http_core_srv_conf_t, ngx_http_get_indexed_variable, ngx_http_request_t,
-    ngx_http_upstream_state_t, ngx_module_t,
+    ngx_http_upstream_state_t, ngx_list_part_t, ngx_module_t, ngx_table_elt_t,
 };
 
 use super::conf::VariableIndex;
@@ -131,6 +131,17 @@ impl<'a> Request<'a> {
         }
     }
 
+    /// Those of the last upstream request: what comes behind the last entry that only separates
+    /// (`ngx_http_upstream_init_request`). Of the entries only the last can be an attempt without
+    /// a peer, as nginx ends the upstream request with that.
+    #[inline]
+    pub(crate) fn last_states(&self) -> &'a [State] {
+        let states = self.states();
+        let Some((_, before)) = states.split_last() else { return states };
+        let first = before.iter().rposition(|state| state.peer().is_none());
+        first.map_or(states, |at| states.get(at.saturating_add(1)..).unwrap_or_default())
+    }
+
     /// Serial number of the client's connection.
     pub(crate) fn connection_number(&self) -> u64 {
         // SAFETY: a live request has a connection.
@@ -177,6 +188,45 @@ impl<'a> Request<'a> {
     pub(crate) fn args(&self) -> &'a [u8] {
         // SAFETY: as above.
         unsafe { string::bytes(&self.raw().args) }
+    }
+
+    /// Whether the response, or the error in its place, is from nginx's cache.
+    #[cfg(nginx_http_cache)]
+    pub(crate) fn is_from_cache(&self) -> bool {
+        self.raw().cached() != 0 || self.upstream().is_some_and(|u| u.is_cache_hit())
+    }
+
+    /// As above, in an nginx that was built without a cache.
+    #[cfg(not(nginx_http_cache))]
+    pub(crate) fn is_from_cache(&self) -> bool {
+        false
+    }
+
+    /// nginx has redirected the request to an error page, so that its location is not the one in
+    /// which the error was made.
+    pub(crate) fn is_on_error_page(&self) -> bool {
+        self.raw().error_page() != 0
+    }
+
+    /// The value of a header of the request, the first if there are several. `name` is in small
+    /// letters.
+    pub(crate) fn header(&self, name: &[u8]) -> Option<&'a [u8]> {
+        let mut part: *const ngx_list_part_t = &self.raw().headers_in.headers.part;
+        // SAFETY: a list of ngx_table_elt_t in the request's pool (ngx_http_process_request_headers).
+        unsafe {
+            while let Some(headers) = part.as_ref() {
+                let first = headers.elts.cast::<ngx_table_elt_t>();
+                let all: &[ngx_table_elt_t] =
+                    if first.is_null() { &[] } else { slice::from_raw_parts(first, headers.nelts) };
+                let found =
+                    all.iter().find(|header| string::bytes(&header.key).eq_ignore_ascii_case(name));
+                if let Some(header) = found {
+                    return Some(string::bytes(&header.value));
+                }
+                part = headers.next;
+            }
+        }
+        None
     }
 
     /// `$status` (`ngx_http_variable_status`); 0 while there is none.

@@ -166,9 +166,28 @@ impl<'a> Upstream<'a> {
     }
 
     /// Bytes of the buffer that the header of the cache file takes.
+    #[cfg(nginx_http_cache)]
     pub(crate) fn cache_header(&self) -> usize {
         // SAFETY: NULL or the request's cache state, in its pool.
         unsafe { self.request.cache.as_ref() }.map_or(0, |cache| cache.header_start)
+    }
+
+    /// As above, in an nginx that was built without a cache.
+    #[cfg(not(nginx_http_cache))]
+    pub(crate) fn cache_header(&self) -> usize {
+        0
+    }
+
+    /// `$upstream_cache_status` is `HIT`: no peer was asked. nginx caches its own 502 and 504 as
+    /// nothing but a status, without a response (`ngx_http_upstream_cache`).
+    #[cfg(nginx_http_cache)]
+    pub(super) fn is_cache_hit(&self) -> bool {
+        self.raw().cache_status() == nginx_sys::NGX_HTTP_CACHE_HIT
+    }
+
+    /// `u->upgrade`: the connection is a tunnel, for WebSocket for one.
+    pub(crate) fn is_upgraded(&self) -> bool {
+        self.raw().upgrade() != 0
     }
 
     /// `buffer_size` of the protocol module.
@@ -193,6 +212,21 @@ impl<'a> Upstream<'a> {
         unsafe { self.raw().resolved.as_ref().map(|resolved| string::bytes(&resolved.host)) }
     }
 
+    /// Address of the group; 0 where the address was made at run time.
+    #[inline]
+    pub(crate) fn group_at(&self) -> usize {
+        self.raw().upstream as usize
+    }
+
+    /// Bytes of the response header, while the buffer still stands at its end: when it is about to
+    /// be sent on (`ngx_http_upstream_send_response`).
+    #[inline]
+    pub(crate) fn header_size(&self) -> Option<u64> {
+        let buffer = &self.raw().buffer;
+        let size = (buffer.pos as usize).checked_sub(buffer.start as usize)?;
+        size.checked_sub(self.cache_header()).map(|size| size as u64)
+    }
+
     /// Whether it chooses from a configured group; otherwise its address was made at run time.
     pub(crate) fn has_group(&self) -> bool {
         !self.raw().upstream.is_null()
@@ -205,19 +239,24 @@ impl<'a> Upstream<'a> {
 
     /// The name of the group: that of an `upstream` block, or the address in `proxy_pass`.
     pub(crate) fn group_name(&self) -> Option<String> {
-        let Some(group) = self.group() else {
-            return self.resolved_host().map(diagnosis::text);
-        };
-        // SAFETY: a name in the configuration.
-        let host = diagnosis::text(unsafe { string::bytes(&group.host) });
-        let named = group.flags & NGX_HTTP_UPSTREAM_CREATE as usize != 0;
-        Some(if named || group.port == 0 { host } else { format!("{host}:{}", group.port) })
+        match self.group() {
+            Some(group) => Some(name_of(group)),
+            None => self.resolved_host().map(diagnosis::text),
+        }
     }
 
     /// The protocol module: `u->output.tag` is the address of its `ngx_module_t`.
     pub(crate) fn module(&self) -> Option<String> {
         module::short_name(self.raw().output.tag.cast::<ngx_module_t>())
     }
+}
+
+/// The name of a group: that of an `upstream` block, or the address in a pass directive.
+pub(super) fn name_of(group: &ngx_http_upstream_srv_conf_t) -> String {
+    // SAFETY: a name in the configuration.
+    let host = diagnosis::text(unsafe { string::bytes(&group.host) });
+    let named = group.flags & NGX_HTTP_UPSTREAM_CREATE as usize != 0;
+    if named || group.port == 0 { host } else { format!("{host}:{}", group.port) }
 }
 
 /// One entry of `r->upstream_states`: an attempt, or what stands between two upstream requests.

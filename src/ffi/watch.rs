@@ -6,18 +6,19 @@
 //! [`init_peer`], which hooks the end of the upstream request. Neither allocates: the function
 //! that the hook replaces is the same for all requests of a protocol module, and kept once.
 
-use std::ptr::addr_of;
+use std::ptr::{NonNull, addr_of};
 use std::slice;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use diagnosis::peer::Peer;
 use nginx_sys::{
     NGX_ERROR, ngx_conf_t, ngx_http_conf_ctx_t, ngx_http_request_t, ngx_http_upstream_init_peer_pt,
     ngx_http_upstream_main_conf_t, ngx_http_upstream_module, ngx_http_upstream_srv_conf_t,
     ngx_http_upstream_t, ngx_int_t,
 };
 
-use super::hooks;
 use super::request::Request;
+use super::{hooks, peers, upstream};
 
 type InitPeer = unsafe extern "C" fn(
     r: *mut ngx_http_request_t,
@@ -25,9 +26,19 @@ type InitPeer = unsafe extern "C" fn(
 ) -> ngx_int_t;
 pub(super) type Finalize = unsafe extern "C" fn(r: *mut ngx_http_request_t, rc: ngx_int_t);
 
-/// The `peer.init` of each group of a configuration, in the order of the groups' addresses.
+/// The groups of a configuration, in the order of their addresses.
 #[derive(Default)]
-pub(crate) struct Groups(Vec<(usize, InitPeer)>);
+pub(crate) struct Groups(Vec<Known>);
+
+/// A group.
+struct Known {
+    /// Its address.
+    at: usize,
+    group: NonNull<ngx_http_upstream_srv_conf_t>,
+    /// The `peer.init` that [`init_peer`] stands for.
+    init: InitPeer,
+    name: String,
+}
 
 impl Groups {
     /// Puts every group of the configuration behind [`init_peer`].
@@ -49,20 +60,37 @@ impl Groups {
             }
         };
         let mut wrapped = Vec::with_capacity(groups.len());
-        for group in groups {
+        for group in groups.iter().filter_map(|group| NonNull::new(*group)) {
             // SAFETY: as above; nobody else looks at it while the configuration is read.
-            let init: &mut ngx_http_upstream_init_peer_pt = unsafe { &mut (**group).peer.init };
-            if let Some(original) = init.replace(init_peer) {
-                wrapped.push((*group as usize, original));
+            let (init, name) = unsafe {
+                let init: &mut ngx_http_upstream_init_peer_pt = &mut (*group.as_ptr()).peer.init;
+                (init.replace(init_peer), upstream::name_of(group.as_ref()))
+            };
+            if let Some(init) = init {
+                wrapped.push(Known { at: group.as_ptr() as usize, group, init, name });
             }
         }
-        wrapped.sort_unstable_by_key(|(group, _)| *group);
+        wrapped.sort_unstable_by_key(|known| known.at);
         Groups(wrapped)
     }
 
-    fn original(&self, group: usize) -> Option<InitPeer> {
-        let at = self.0.binary_search_by_key(&group, |(group, _)| *group).ok()?;
-        self.0.get(at).map(|(_, original)| *original)
+    /// The names of all groups with those of their peers, as far as nginx keeps them.
+    pub(crate) fn peers(&self) -> impl Iterator<Item = (&str, Vec<Peer>)> {
+        self.0.iter().map(|known| {
+            // SAFETY: the group lives in the cycle, as this does.
+            let peers = peers::of_group(unsafe { known.group.as_ref() });
+            (known.name.as_str(), peers.unwrap_or_default())
+        })
+    }
+
+    /// The name of the group at an address.
+    pub(crate) fn name(&self, at: usize) -> Option<&str> {
+        self.find(at).map(|known| known.name.as_str())
+    }
+
+    fn find(&self, at: usize) -> Option<&Known> {
+        let found = self.0.binary_search_by_key(&at, |known| known.at).ok()?;
+        self.0.get(found)
     }
 }
 
@@ -74,11 +102,12 @@ unsafe extern "C" fn init_peer(
     // No panic boundary: nothing here can panic.
     // SAFETY: nginx calls it with a live request.
     let Some(request) = (unsafe { Request::from_raw(r) }) else { return NGX_ERROR as ngx_int_t };
-    let original = request.main_conf().and_then(|conf| conf.groups.original(us as usize));
+    let known = request.main_conf().and_then(|conf| conf.groups.find(us as usize));
+    let original = known.map(|known| known.init);
     let Some(original) = original else { return NGX_ERROR as ngx_int_t };
     // Before the original: a line that is logged in there hooks an upstream request that is not
     // watched yet in a more costly way.
-    if request.loc_conf().is_some_and(|conf| conf.enabled()) {
+    if request.loc_conf().is_some_and(|conf| conf.enabled()) && !request.is_post_action() {
         // SAFETY: nginx calls peer.init for the request's upstream (ngx_http_upstream_init_request).
         if let Some(u) = unsafe { (*r).upstream.as_mut() } {
             watch(u);
@@ -102,7 +131,7 @@ fn place(module: usize) -> Option<&'static (AtomicUsize, AtomicUsize)> {
 }
 
 /// Hooks the end of an upstream request.
-fn watch(u: &mut ngx_http_upstream_t) {
+pub(super) fn watch(u: &mut ngx_http_upstream_t) {
     let (Some(current), false) = (u.finalize_request, u.output.tag.is_null()) else { return };
     let current = current as usize;
     if current == hooks::finalize as *const () as usize {

@@ -3,6 +3,7 @@
 use nginx_sys::{NGX_ERROR, NGX_HTTP_SPECIAL_RESPONSE, ngx_int_t};
 
 use super::answered_error;
+use super::tap::silent_failure;
 use crate::ffi::request::Request;
 use crate::ffi::upstream::Upstream;
 use crate::ffi::{hooks, peers};
@@ -13,22 +14,28 @@ use crate::record::{Final, Group};
 pub(crate) fn finalized(request: Request<'_>, upstream: Upstream<'_>, rc: ngx_int_t) {
     let noted = hooks::with(request, |diagnosis| diagnosis.known(upstream.id()).is_some());
     let Ok(noted) = noted.map(|noted| noted.unwrap_or(false)) else { return };
-    if !noted && !answered_in(request, upstream) {
+    let unexplained = !noted && gave_up(rc) && is_failure(request, upstream, rc);
+    if !noted && !unexplained && !answered_in(request) {
         return;
     }
     let Some(conf) = request.loc_conf().filter(|_| !request.is_post_action()) else { return };
     // Only now are the failures accounted for: peer.free() comes after the line.
-    let peers = if noted { peers::of(upstream).unwrap_or_default() } else { Vec::new() };
+    let peers =
+        if noted || unexplained { peers::of(upstream).unwrap_or_default() } else { Vec::new() };
     let error = NGX_HTTP_SPECIAL_RESPONSE as ngx_int_t;
+    let last = request.states().len().saturating_sub(1);
     hooks::update(request, |diagnosis| {
         let group = diagnosis.group(upstream.id(), || Group::new(request, upstream, conf));
+        if unexplained {
+            group.note(last, silent_failure(upstream));
+        }
         for note in &mut group.notes {
             let name = note.attempt.peer.as_deref();
             let peer = peers.iter().find(|peer| Some(peer.name.as_str()) == name);
             note.attempt.peer_state = peer.map(|peer| peer.report());
         }
         group.ended = Some(Final {
-            last: request.states().len().saturating_sub(1),
+            last,
             failed: is_failure(request, upstream, rc),
             status: u16::try_from(rc).ok().filter(|_| rc >= error),
             header_sent: upstream.header_sent(),
@@ -36,12 +43,16 @@ pub(crate) fn finalized(request: Request<'_>, upstream: Upstream<'_>, rc: ngx_in
     });
 }
 
-/// Whether this upstream request, watched from its start, was answered with an error of the
-/// upstream's own. Its attempts are the entries behind the last one that only separates.
+/// Whether nginx ends the upstream request with a gateway's error.
 #[inline]
-pub(crate) fn answered_in(request: Request<'_>, upstream: Upstream<'_>) -> bool {
-    let mut attempts = request.states().iter().rev().take_while(|state| state.peer().is_some());
-    upstream.has_group() && attempts.any(answered_error)
+pub(crate) fn gave_up(rc: ngx_int_t) -> bool {
+    matches!(rc, 502..=504)
+}
+
+/// Whether the upstream request that goes on was answered with an error of the upstream's own.
+#[inline]
+pub(crate) fn answered_in(request: Request<'_>) -> bool {
+    request.last_states().iter().any(answered_error)
 }
 
 /// Whether the code says that the upstream failed.

@@ -12,7 +12,10 @@ impl Group {
         upstream: Upstream<'_>,
         conf: &'static LocConf,
     ) -> Group {
+        // Before it begins, the entries are those of others.
+        let own = if upstream.is_under_way() { request.last_states().len() } else { 0 };
         Group {
+            first: request.states().len().saturating_sub(own),
             request: request.id(),
             upstream: upstream.id(),
             conf,

@@ -19,6 +19,9 @@ use crate::record::Group;
 /// Header bytes looked for beyond nginx's buffer: nginx's largest sensible buffers hold less.
 const PEEK: usize = 64 * 1_024;
 
+/// What nginx says of a tunnel that nothing came through for `proxy_read_timeout`.
+const TUNNEL_TIMED_OUT: &[u8] = b"upstream timed out (110: Connection timed out)";
+
 /// Called for each line at level error and above that is about a live request.
 pub(crate) fn line(request: Request<'_>, line: &Line<'_>) {
     let Some(conf) = request.loc_conf().filter(|conf| conf.enabled()) else { return };
@@ -40,7 +43,19 @@ pub(crate) fn line(request: Request<'_>, line: &Line<'_>) {
         }
         return;
     }
-    let at = entries.saturating_sub(1);
+    let (attempt, failing_peers) = look(upstream, text, line.action);
+    // The attempt's own entry, or where it would stand if nginx had made one.
+    note(request, conf, upstream, entries.saturating_sub(1), attempt, failing_peers);
+    hooks::hook_finalize(request, upstream);
+}
+
+/// What is to be seen of the current attempt, with what nginx said of it. The peers come with it
+/// where that is that none could be chosen.
+fn look(
+    upstream: Upstream<'_>,
+    text: &[u8],
+    action: Option<&[u8]>,
+) -> (Attempt, Option<Vec<Peer>>) {
     let module = upstream.module();
     let tls = upstream.tls_handshaked().is_some();
     let tcp = upstream.fd().and_then(socket::tcp_info);
@@ -48,7 +63,7 @@ pub(crate) fn line(request: Request<'_>, line: &Line<'_>) {
     let failing_peers = peers_if_none_chosen(known, upstream);
     let seen = Observation {
         message: text,
-        action: line.action,
+        action,
         peer: upstream.peer_name(),
         unix: upstream.is_unix(),
         resolver_error: upstream.resolver_error(),
@@ -64,10 +79,16 @@ pub(crate) fn line(request: Request<'_>, line: &Line<'_>) {
         capacity: failing_peers.as_deref().map(peer::capacity),
     };
     let mut attempt = attempt(upstream, &seen, &classify(&seen), tcp);
-    attempt.stderr = message::stderr(message::proper(text, line.action)).map(diagnosis::text);
-    // The attempt's own entry, or where it would stand if nginx had made one.
-    note(request, conf, upstream, at, attempt, failing_peers);
-    hooks::hook_finalize(request, upstream);
+    attempt.stderr = message::stderr(message::proper(text, action)).map(diagnosis::text);
+    (attempt, failing_peers)
+}
+
+/// The failure of an upstream request that nginx gave up without a line at level error. Once the
+/// connection is a tunnel, nginx speaks of it on the client's connection, where a timeout is
+/// logged at level info (`ngx_http_upstream_process_upgraded`, `ngx_connection_error`).
+pub(super) fn silent_failure(upstream: Upstream<'_>) -> Attempt {
+    let text = if upstream.is_upgraded() { TUNNEL_TIMED_OUT } else { b"".as_slice() };
+    look(upstream, text, None).0
 }
 
 /// Keeps what a line said of an attempt.
@@ -122,6 +143,8 @@ fn report(peer: &Peer) -> PeerReport {
         state: state.state,
         unavailable_for: state.unavailable_for,
         backup: state.backup,
+        last_cause: None,
+        last_failed: None,
     }
 }
 
@@ -139,8 +162,10 @@ fn evidence(seen: &Observation<'_>, failure: &Failure) -> Attempt {
         peer: seen.peer.map(diagnosis::text),
         errno: failure.errno,
         errname: failure.errno.and_then(diagnosis::errno::name),
-        message: Some(diagnosis::text(message::proper(seen.message, seen.action))),
+        message: Some(diagnosis::text(message::proper(seen.message, seen.action)))
+            .filter(|message| !message.is_empty()),
         phase: Some(failure.phase),
+        if_failed: Some(failure.if_failed()),
         ..Attempt::default()
     };
     if let Some(verdict) = failure.verdict {

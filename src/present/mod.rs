@@ -8,7 +8,7 @@ pub(crate) use emit::emit;
 pub(crate) use status::status;
 pub(crate) use variables::{VARIABLES, variable};
 
-use diagnosis::{Ending, Outcome, Record, Seconds};
+use diagnosis::{Cause, Ending, Outcome, Phase, Record, Seconds};
 
 use crate::directives::LocConf;
 use crate::ffi::request::Request;
@@ -17,22 +17,32 @@ use crate::observe::{self, Assembled};
 use crate::record::{Diagnosis, Group};
 
 /// A diagnosed request: its attempts, and what became of it.
-pub(crate) struct Diagnosed<'a> {
+pub(crate) struct Diagnosed<'a, 'd> {
     request: Request<'a>,
-    assembled: Assembled,
+    assembled: Assembled<'d>,
+    /// The verdict.
+    cause: Cause,
+    /// The cause, where no attempt failed.
+    own: Option<Cause>,
     status: u16,
     outcome: Outcome,
 }
 
-impl<'a> Diagnosed<'a> {
-    /// Looks at a request as it stands. `None` if no upstream of it failed.
-    fn new(request: Request<'a>, diagnosis: Option<&Diagnosis>) -> Option<Diagnosed<'a>> {
-        let assembled = observe::assemble(request, diagnosis)?;
-        let cause = assembled.failed()?.cause?;
+impl<'a, 'd> Diagnosed<'a, 'd> {
+    /// Looks at a request as it stands. `None` if there is no failure to report.
+    fn new(request: Request<'a>, diagnosis: Option<&'d Diagnosis>) -> Option<Diagnosed<'a, 'd>> {
+        let assembled = observe::assemble(request, diagnosis);
+        let failed = assembled.failed().and_then(|failed| failed.cause);
+        // An error of the main request's can also be what became of a subrequest's.
+        let explained =
+            failed.is_some() || diagnosis.is_some_and(|d| failed_subrequest(request, d).is_some());
+        let own = if explained { None } else { observe::own_error(request) };
+        let cause = failed.or(own)?;
         // While an error page is on its way the response has no status yet: nginx has decided
         // on one all the same.
         let status = match request.status() {
-            0 => last_group(request, diagnosis)
+            0 => assembled
+                .failed_group()
                 .and_then(|group| group.ended)
                 .and_then(|ended| ended.status)
                 .unwrap_or(0),
@@ -44,23 +54,28 @@ impl<'a> Diagnosed<'a> {
             cut_short: assembled.cut_short(),
             client_gone: request.client_gone(),
         });
-        Some(Diagnosed { request, assembled, status, outcome })
+        Some(Diagnosed { request, assembled, cause, own, status, outcome })
     }
 
     /// The configuration that decides where the record goes: that of the location in which the
     /// upstream failed. After a redirect to an error page the request is in another one.
-    fn conf(&self, diagnosis: Option<&Diagnosis>) -> Option<&'static LocConf> {
-        match last_group(self.request, diagnosis) {
+    fn conf(&self) -> Option<&'static LocConf> {
+        match self.assembled.failed_group() {
             Some(group) => Some(group.conf),
             None => self.request.loc_conf(),
         }
     }
 
+    fn phase(&self) -> Option<Phase> {
+        self.assembled.failed()?.phase
+    }
+
     /// The whole record.
-    fn record(self, diagnosis: Option<&Diagnosis>) -> Option<Record> {
+    fn record(mut self) -> Option<Record> {
         let request = self.request;
-        let group = last_group(request, diagnosis);
-        let upstream = request.upstream();
+        observe::with_history(request, &mut self.assembled);
+        let group = self.assembled.failed_group();
+        let upstream = request.upstream().filter(|_| self.own != Some(Cause::LocalReturn));
         let name = group.map(|group| group.name.clone());
         let module = group.map(|group| group.module.clone());
         Record::new(diagnosis::Parts {
@@ -69,6 +84,7 @@ impl<'a> Diagnosed<'a> {
             upstream: name.unwrap_or_else(|| upstream.and_then(|u| u.group_name())),
             module: module.unwrap_or_else(|| upstream.and_then(|u| u.module())),
             request_time: Seconds::Millis(request.time()),
+            own_cause: self.own,
             attempts: self.assembled.attempts().cloned().collect(),
             peers: group.map(|group| group.peers.clone()).unwrap_or_default(),
         })
@@ -90,16 +106,26 @@ impl<'a> Diagnosed<'a> {
             uri: group
                 .map(|group| group.uri.clone())
                 .unwrap_or_else(|| observe::uri(request, keep_query)),
-            location: group
-                .map(|group| group.location.clone())
-                .unwrap_or_else(|| diagnosis::text(request.location())),
+            location: match group {
+                Some(group) => Some(group.location.clone()),
+                None if self.own.is_some() && request.is_on_error_page() => None,
+                None => Some(diagnosis::text(request.location())),
+            },
             subrequest: !request.is_main(),
             status: self.status,
         }
     }
 }
 
-/// The last upstream request of which something was noted.
-fn last_group<'d>(request: Request<'_>, diagnosis: Option<&'d Diagnosis>) -> Option<&'d Group> {
-    diagnosis?.of(request.id()).next_back()
+/// The subrequest that explains a main request's error, where the main request has no failure of
+/// its own: an auth_request that could not ask, for one.
+fn failed_subrequest<'a>(request: Request<'a>, diagnosis: &Diagnosis) -> Option<Request<'a>> {
+    if !request.is_main() || request.status() < 500 {
+        return None;
+    }
+    let ids = diagnosis.subrequests(request.id());
+    ids.into_iter().rev().find_map(|id| {
+        id.subrequest(request)
+            .filter(|subrequest| Diagnosed::new(*subrequest, Some(diagnosis)).is_some())
+    })
 }

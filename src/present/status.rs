@@ -1,26 +1,93 @@
-//! The status document.
+//! What the status location answers.
 
-use diagnosis::{Module, Status, Totals, Zone, ring};
+use std::collections::HashMap;
 
+use diagnosis::peer::Peer;
+use diagnosis::query::{self, Format};
+use diagnosis::zone::ring;
+use diagnosis::{Module, PeerState, Snapshot, Upstream, Zone, exposition};
+
+use crate::directives::MainConf;
 use crate::ffi::request::Request;
+use crate::ffi::response::Answer;
+use crate::ffi::{process, time};
 
-/// The body of the status location's response.
-pub(crate) fn status(request: Request<'_>) -> Option<Vec<u8>> {
-    let zone = request.main_conf().and_then(|conf| conf.zone);
+const OK: u16 = 200;
+const BAD_REQUEST: u16 = 400;
+
+/// The response of the status location. `None` if it could not be made.
+pub(crate) fn status(request: Request<'_>) -> Option<Answer> {
+    let view = request.loc_conf().and_then(|conf| conf.status_view());
+    let query = match query::negotiate(view, request.args(), request.header(b"accept")) {
+        Ok(query) => query,
+        Err(error) => {
+            let content_type = Format::Json.content_type();
+            return Some(Answer { status: BAD_REQUEST, content_type, body: error.to_json() });
+        }
+    };
+    let mut snapshot = request.main_conf().map(snapshot)?;
+    let body = match query.format {
+        Format::Json => {
+            snapshot.recent = query.select(recent(request.main_conf()?));
+            snapshot.to_json().ok()?
+        }
+        Format::Prometheus => exposition::prometheus(&snapshot).ok()?.into_bytes(),
+        Format::OpenMetrics => exposition::openmetrics(&snapshot).ok()?.into_bytes(),
+    };
+    Some(Answer { status: OK, content_type: query.format.content_type(), body })
+}
+
+/// Everything but the latest records.
+fn snapshot(main: &MainConf) -> Snapshot {
     let module =
         Module { version: env!("CARGO_PKG_VERSION"), nginx: env!("NGINX_VERSION").to_owned() };
-    let shared = zone.and_then(|zone| zone.shared());
-    // Only copied under the lock, into memory that is there already: taking it apart can wait.
-    let mut copy = Vec::with_capacity(shared.map_or(0, |shared| shared.capacity()));
-    if let Some(zone) = zone {
-        zone.locked(|shared, bytes| shared.ring.copy(bytes, &mut copy));
-    }
-    let memory = Zone {
-        bytes: zone.map_or(0, |zone| zone.size()) as u64,
-        ring_bytes: shared.map_or(0, |shared| shared.capacity()) as u64,
-        dropped: shared.map_or(0, |shared| shared.dropped()),
+    let mut snapshot = Snapshot {
+        time: time::iso8601(),
+        module,
+        worker: process::worker(),
+        ..Snapshot::default()
     };
-    let totals = shared.map_or_else(Totals::default, |shared| shared.totals());
-    let recent = ring::records(&copy);
-    Status::new(module, memory, totals, recent).to_json().ok()
+    let (Some(zone), Some(memory)) = (main.zone, main.memory) else { return snapshot };
+    let read = memory.read(time::current_msec(), u64::try_from(time::now()).unwrap_or(0));
+    let layout = memory.head().layout();
+    snapshot.zone = Zone {
+        bytes: zone.size() as u64,
+        used: layout.bytes().saturating_sub(layout.ring) as u64,
+        peers: read.peers,
+        upstreams: read.upstreams,
+        records: layout.ring as u64,
+    };
+    snapshot.dropped = read.dropped;
+    snapshot.totals = read.totals;
+    snapshot.timeline = read.timeline;
+    snapshot.upstreams = read.all;
+    add_states(main, &mut snapshot.upstreams);
+    snapshot
+}
+
+/// Adds what nginx knows of the peers.
+fn add_states(main: &MainConf, upstreams: &mut [Upstream]) {
+    let mut groups: HashMap<&str, Vec<Peer>> = main.groups.peers().collect();
+    for upstream in upstreams {
+        let peers = groups.remove(upstream.name.as_str()).unwrap_or_default();
+        let known: HashMap<&str, PeerState> =
+            peers.iter().map(|peer| (peer.name.as_str(), peer.report())).collect();
+        for shown in &mut upstream.peers {
+            let Some(report) = shown.peer.as_deref().and_then(|name| known.get(name)) else {
+                continue;
+            };
+            shown.state = Some(report.state);
+            shown.unavailable_for = report.unavailable_for;
+            shown.backup = report.backup;
+        }
+    }
+}
+
+/// The latest records, newest first.
+fn recent(main: &MainConf) -> Vec<String> {
+    // Only copied under the lock, into memory that is there already: taking it apart can wait.
+    let size = main.memory.map_or(0, |memory| memory.head().layout().ring);
+    let mut copy = Vec::with_capacity(size);
+    main.locked(|memory, ring| memory.head().ring.copy(ring, &mut copy));
+    ring::records(&copy)
 }

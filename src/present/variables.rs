@@ -1,12 +1,11 @@
 //! The variables.
 
-use diagnosis::Attempt;
 use diagnosis::attempts::join;
+use diagnosis::{Attempt, Phase};
 
-use super::Diagnosed;
+use super::{Diagnosed, failed_subrequest};
 use crate::ffi::hooks;
 use crate::ffi::request::Request;
-use crate::observe;
 use crate::record::Diagnosis;
 
 /// A variable: its name without the dollar sign, and how its value is made.
@@ -18,7 +17,7 @@ pub(crate) struct Variable {
 
 enum Value {
     /// One value, of the verdict.
-    Verdict(fn(&Diagnosed<'_>, &Attempt) -> Option<String>),
+    Verdict(fn(&Diagnosed<'_, '_>) -> &'static str),
     /// One value, of the whole record.
     Record(fn(&diagnosis::Record) -> Option<String>),
     /// One value for each attempt.
@@ -29,12 +28,10 @@ use Value::{Attempts, Record, Verdict};
 
 /// Every variable of the module.
 pub(crate) const VARIABLES: &[Variable] = &[
-    verdict("upstream_diag_cause", |_, failed| failed.cause.map(|cause| cause.slug().to_owned())),
-    verdict("upstream_diag_phase", |_, failed| failed.phase.map(|phase| phase.slug().to_owned())),
-    verdict("upstream_diag_outcome", |diagnosed, _| Some(diagnosed.outcome.slug().to_owned())),
-    verdict("upstream_diag_origin", |_, failed| {
-        failed.cause.map(|cause| diagnosis::origin(cause).slug().to_owned())
-    }),
+    verdict("upstream_diag_cause", |diagnosed| diagnosed.cause.slug()),
+    verdict("upstream_diag_phase", |diagnosed| diagnosed.phase().map_or("", Phase::slug)),
+    verdict("upstream_diag_outcome", |diagnosed| diagnosed.outcome.slug()),
+    verdict("upstream_diag_origin", |diagnosed| diagnosis::origin(diagnosed.cause).slug()),
     record("upstream_diag_summary", |record| Some(record.summary.clone())),
     record("upstream_diag_advice", |record| Some(record.advice.clone())),
     record("upstream_diag_json", |record| record.to_json().ok()),
@@ -56,10 +53,7 @@ pub(crate) const VARIABLES: &[Variable] = &[
     }),
 ];
 
-const fn verdict(
-    name: &'static str,
-    value: fn(&Diagnosed<'_>, &Attempt) -> Option<String>,
-) -> Variable {
+const fn verdict(name: &'static str, value: fn(&Diagnosed<'_, '_>) -> &'static str) -> Variable {
     Variable { name, value: Verdict(value) }
 }
 
@@ -83,30 +77,16 @@ pub(crate) fn variable(request: Request<'_>, at: usize) -> Option<String> {
     });
     match noted.ok()? {
         Some(value) => value,
-        // Nothing was noted: the upstream may have answered with an error of its own.
-        None if observe::unnoted_error(request) => evaluate(request, None, value),
-        None => None,
+        // Nothing was noted: the error may be the upstream's own, or nobody's.
+        None => evaluate(request, None, value),
     }
-}
-
-/// The subrequest that explains a main request's error, where the main request has no failure of
-/// its own: an auth_request that could not ask, for one.
-fn failed_subrequest<'a>(request: Request<'a>, diagnosis: &Diagnosis) -> Option<Request<'a>> {
-    if !request.is_main() || request.status() < 500 {
-        return None;
-    }
-    let ids = diagnosis.subrequests(request.id());
-    ids.into_iter().rev().find_map(|id| {
-        id.subrequest(request)
-            .filter(|subrequest| Diagnosed::new(*subrequest, Some(diagnosis)).is_some())
-    })
 }
 
 fn evaluate(request: Request<'_>, diagnosis: Option<&Diagnosis>, value: &Value) -> Option<String> {
     let diagnosed = Diagnosed::new(request, diagnosis)?;
     match value {
-        Verdict(value) => value(&diagnosed, diagnosed.assembled.failed()?),
-        Record(value) => value(&diagnosed.record(diagnosis)?),
+        Verdict(value) => Some(value(&diagnosed).to_owned()),
+        Record(value) => value(&diagnosed.record()?),
         Attempts(value) => Some(join(&diagnosed.assembled.slots(), value)),
     }
 }

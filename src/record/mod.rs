@@ -1,7 +1,7 @@
-//! What is kept: the record of a request while it lives, and the shared zone.
+//! What is kept: the record of a request while it lives, and where the zone has a peer.
 
+mod places;
 mod request;
-mod shared;
 
+pub(crate) use places::{Places, look_up, of_group};
 pub(crate) use request::{Diagnosis, Final, Group, Note};
-pub(crate) use shared::Shared;

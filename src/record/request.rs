@@ -33,6 +33,8 @@ pub(crate) struct Group {
     pub(crate) name: Option<String>,
     /// Protocol module.
     pub(crate) module: Option<String>,
+    /// The place of its first attempt in `r->upstream_states`.
+    pub(crate) first: usize,
     /// Failures, in order.
     pub(crate) notes: Vec<Note>,
     /// The peers when none could be chosen.
@@ -104,6 +106,11 @@ impl Diagnosis {
 }
 
 impl Group {
+    /// Whether the entry at this place in `r->upstream_states` is one of its attempts.
+    pub(crate) fn covers(&self, at: usize) -> bool {
+        self.first <= at && self.ended.is_none_or(|ended| at <= ended.last)
+    }
+
     /// The note on an attempt; the first recognised failure of an attempt stays, what follows is
     /// its consequence. Of lines that are not known the newest stays: it is nearest to the end.
     pub(crate) fn note(&mut self, at: usize, attempt: Attempt) {

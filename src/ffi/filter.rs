@@ -1,0 +1,69 @@
+//! A header filter: the moment when the response header of an upstream is complete.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use nginx_sys::{NGX_OK, ngx_http_request_t, ngx_http_top_header_filter, ngx_int_t};
+
+use super::guard::guard;
+use super::request::Request;
+use super::{hooks, watch};
+use crate::observe;
+
+type Filter = unsafe extern "C" fn(r: *mut ngx_http_request_t) -> ngx_int_t;
+
+/// The filter behind this one.
+static NEXT: AtomicUsize = AtomicUsize::new(0);
+
+/// Puts the filter in front of all others. A module whose place is before that of nginx's own last
+/// filter cannot do that in postconfiguration, where that one ends the chain; and in a worker it
+/// does not matter what a reload that failed has left in the master.
+pub(super) fn install() {
+    // SAFETY: the worker has one thread, and serves no request yet.
+    unsafe {
+        let top = ngx_http_top_header_filter;
+        if let Some(next) = top.filter(|top| *top as usize != header as *const () as usize) {
+            NEXT.store(next as usize, Ordering::Relaxed);
+            ngx_http_top_header_filter = Some(header);
+        }
+    }
+}
+
+/// `ngx_http_output_header_filter_pt`.
+unsafe extern "C" fn header(r: *mut ngx_http_request_t) -> ngx_int_t {
+    // SAFETY: nginx calls a filter with a live request.
+    unsafe {
+        if !(*r).upstream.is_null() {
+            came(r);
+        }
+        // SAFETY: install() stored the address of such a function there, before this one was
+        // called.
+        match NEXT.load(Ordering::Relaxed) {
+            0 => NGX_OK as ngx_int_t,
+            next => std::mem::transmute::<usize, Filter>(next)(r),
+        }
+    }
+}
+
+/// A header that an upstream sent: later ones, of an error page for one, come after its end.
+///
+/// # Safety
+/// `r` is a live request with an upstream.
+#[inline]
+unsafe fn came(r: *mut ngx_http_request_t) {
+    // SAFETY: by the caller's contract.
+    let Some(request) = (unsafe { Request::from_raw(r) }) else { return };
+    let Some(upstream) = request.upstream().filter(|upstream| upstream.is_under_way()) else {
+        return;
+    };
+    if !hooks::is_watched(request) {
+        if upstream.has_group() || !request.loc_conf().is_some_and(|conf| conf.enabled()) {
+            return;
+        }
+        // An address made at run time: nothing could watch it before.
+        // SAFETY: no reference into the upstream request is held here (Upstream keeps a pointer).
+        if let Some(u) = unsafe { (*r).upstream.as_mut() } {
+            watch::watch(u);
+        }
+    }
+    guard((), || observe::header_came(request, upstream));
+}

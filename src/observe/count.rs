@@ -1,0 +1,148 @@
+//! Every attempt is counted with its peer, good ones too.
+
+use diagnosis::peer::State as PeerState;
+use diagnosis::zone::{Attempted, Place};
+use diagnosis::{Cause, Phase, Seconds};
+
+use super::{Assembled, answered_error, assemble};
+use crate::directives::MainConf;
+use crate::ffi::request::Request;
+use crate::ffi::upstream::{State, Upstream};
+use crate::ffi::{hooks, time};
+use crate::record::{look_up, of_group};
+
+/// Called when the response header of an upstream is complete.
+#[inline]
+pub(crate) fn header_came(request: Request<'_>, upstream: Upstream<'_>) {
+    let Some(main) = request.main_conf() else { return };
+    let name = upstream.state().and_then(State::peer);
+    if let (Some(name), Some(size)) = (name, upstream.header_size())
+        && let Some(place) = place(main, upstream, name)
+    {
+        place.upstream.count_header(size);
+    }
+}
+
+/// Counts an upstream request at its end, if it is one of the usual kind: a single attempt that was
+/// answered, with no error of the upstream's own. False if it is none.
+#[inline]
+pub(crate) fn count_good(request: Request<'_>, upstream: Upstream<'_>) -> bool {
+    let [state] = request.states() else { return false };
+    if state.header_time().is_none() || answered_error(state) {
+        return false;
+    }
+    if let (Some(main), Some(name)) = (request.main_conf(), state.peer())
+        && let Some(memory) = main.memory
+    {
+        memory.head().count_request();
+        if let Some(place) = place(main, upstream, name) {
+            place.count(memory.head(), Attempted::Ok, time::current_msec());
+            count_connect(place, upstream, state);
+        }
+    }
+    true
+}
+
+/// As [`count_good`], of any kind. `noted`: something may be known of its attempts.
+pub(crate) fn count(request: Request<'_>, upstream: Upstream<'_>, noted: bool) {
+    let Some(main) = request.main_conf() else { return };
+    let Some(memory) = main.memory else { return };
+    memory.head().count_request();
+    let known = noted
+        && hooks::with(request, |diagnosis| diagnosis.known(upstream.id()).is_some())
+            .is_ok_and(|known| known == Some(true));
+    if known {
+        count_noted(request, upstream, main);
+        return;
+    }
+    for state in request.last_states() {
+        let Some(name) = state.peer() else { continue };
+        let Some(place) = place(main, upstream, name) else { continue };
+        place.count(memory.head(), ended(state), time::current_msec());
+        count_connect(place, upstream, state);
+    }
+}
+
+#[inline]
+fn count_connect(place: Place<'_>, upstream: Upstream<'_>, state: &State) {
+    if let Some(time) = state.connect_time().filter(|_| !upstream.is_reused()) {
+        place.upstream.count_connect(time);
+    }
+}
+
+/// How an attempt ended of which nothing was noted.
+fn ended(state: &State) -> Attempted {
+    if state.header_time().is_some() {
+        Attempted::Ok
+    } else if state.status() >= 500 {
+        // Its diagnosis was given up, or memory is short.
+        Attempted::Failed(Cause::Unknown)
+    } else {
+        Attempted::Aborted
+    }
+}
+
+#[inline]
+fn place(main: &MainConf, upstream: Upstream<'_>, name: &[u8]) -> Option<Place<'static>> {
+    match upstream.group_at() {
+        0 => look_up(main, upstream.group_name()?.as_bytes(), name),
+        group => of_group(main, group, name, || main.groups.name(group)),
+    }
+}
+
+/// As [`count`], with what was noted: which attempts failed, and what took peers out.
+fn count_noted(request: Request<'_>, upstream: Upstream<'_>, main: &MainConf) {
+    let Some(memory) = main.memory else { return };
+    let name = upstream.group_name().unwrap_or_default();
+    let now = time::current_msec();
+    let _ = hooks::with(request, |diagnosis| {
+        let assembled = assemble(request, Some(diagnosis));
+        for (attempt, answered) in assembled.of(upstream.id()) {
+            // Without a peer of its own: nginx has the group's name there, or none.
+            let chosen = !matches!(attempt.phase, Some(Phase::Resolve | Phase::Select));
+            let peer = attempt.peer.as_deref().filter(|_| chosen).unwrap_or_default();
+            let Some(place) = look_up(main, name.as_bytes(), peer.as_bytes()) else { continue };
+            let attempted = match attempt.cause {
+                Some(cause) => Attempted::Failed(cause),
+                None if answered => Attempted::Ok,
+                None => Attempted::Aborted,
+            };
+            place.count(memory.head(), attempted, now);
+            if let (Some(cause), Some(state)) = (attempt.cause, &attempt.peer_state)
+                && let (PeerState::Unavailable, Seconds::Whole(timeout)) =
+                    (state.state, state.fail_timeout)
+            {
+                place.peer.took_out(cause, timeout, now);
+            }
+            let connected = !matches!(attempt.phase, Some(Phase::Connect | Phase::Tls)) && chosen;
+            if let Some(Seconds::Millis(time)) = attempt.connect_time.filter(|_| connected)
+                && attempt.reused != Some(true)
+            {
+                place.upstream.count_connect(time);
+            }
+        }
+        drop(assembled);
+        if let Some(group) = diagnosis.known(upstream.id()) {
+            for report in &mut group.peers {
+                if let Some(place) = memory.find(name.as_bytes(), report.peer.as_bytes()) {
+                    report.set_history(&place.peer.history(now));
+                }
+            }
+        }
+    });
+}
+
+/// Adds to each failed attempt what is known of its peer from before.
+pub(crate) fn with_history(request: Request<'_>, assembled: &mut Assembled<'_>) {
+    let Some(memory) = request.main_conf().and_then(|main| main.memory) else { return };
+    let own = request.upstream().and_then(|upstream| upstream.group_name());
+    let now = time::current_msec();
+    for (attempt, group) in assembled.failed_attempts() {
+        let upstream = group.and_then(|group| group.name.as_ref()).or(own.as_ref());
+        if let (Some(upstream), Some(peer)) = (upstream, &attempt.peer)
+            && let Some(place) = memory.find(upstream.as_bytes(), peer.as_bytes())
+        {
+            attempt.history = Some(place.peer.history(now).into());
+        }
+    }
+}
