@@ -13,6 +13,7 @@ use crate::cause::Cause;
 use crate::outcome::Outcome;
 use crate::peer::State;
 use crate::seconds::Seconds;
+use crate::zone::STEP;
 
 /// The module.
 #[derive(Clone, Debug, Default)]
@@ -163,7 +164,7 @@ pub struct Upstream {
 }
 
 /// When what failed.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Timeline {
     /// Length of a step, seconds.
     pub step: u64,
@@ -173,6 +174,12 @@ pub struct Timeline {
     pub steps: usize,
     /// Records in each step, oldest first, for the causes there were.
     pub causes: Vec<(Cause, Vec<u32>)>,
+}
+
+impl Default for Timeline {
+    fn default() -> Timeline {
+        Timeline { step: STEP, start: 0, steps: 0, causes: Vec::new() }
+    }
 }
 
 /// Everything the status endpoint tells.

@@ -4,10 +4,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use nginx_sys::{NGX_OK, ngx_http_request_t, ngx_http_top_header_filter, ngx_int_t};
 
-use super::guard::guard;
 use super::request::Request;
 use super::{hooks, watch};
-use crate::observe;
 
 type Filter = unsafe extern "C" fn(r: *mut ngx_http_request_t) -> ngx_int_t;
 
@@ -65,5 +63,7 @@ unsafe fn came(r: *mut ngx_http_request_t) {
             watch::watch(u);
         }
     }
-    guard((), || observe::header_came(request, upstream));
+    // It is counted when the upstream request ends: until then nothing else of it is looked up.
+    // Nothing here can panic.
+    request.keep(upstream.header_size().unwrap_or(0));
 }

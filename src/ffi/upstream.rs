@@ -221,10 +221,10 @@ impl<'a> Upstream<'a> {
     /// Bytes of the response header, while the buffer still stands at its end: when it is about to
     /// be sent on (`ngx_http_upstream_send_response`).
     #[inline]
-    pub(crate) fn header_size(&self) -> Option<u64> {
+    pub(crate) fn header_size(&self) -> Option<usize> {
         let buffer = &self.raw().buffer;
         let size = (buffer.pos as usize).checked_sub(buffer.start as usize)?;
-        size.checked_sub(self.cache_header()).map(|size| size as u64)
+        size.checked_sub(self.cache_header())
     }
 
     /// Whether it chooses from a configured group; otherwise its address was made at run time.

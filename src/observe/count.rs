@@ -11,18 +11,6 @@ use crate::ffi::upstream::{State, Upstream};
 use crate::ffi::{hooks, time};
 use crate::record::{look_up, of_group};
 
-/// Called when the response header of an upstream is complete.
-#[inline]
-pub(crate) fn header_came(request: Request<'_>, upstream: Upstream<'_>) {
-    let Some(main) = request.main_conf() else { return };
-    let name = upstream.state().and_then(State::peer);
-    if let (Some(name), Some(size)) = (name, upstream.header_size())
-        && let Some(place) = place(main, upstream, name)
-    {
-        place.upstream.count_header(size);
-    }
-}
-
 /// Counts an upstream request at its end, if it is one of the usual kind: a single attempt that was
 /// answered, with no error of the upstream's own. False if it is none.
 #[inline]
@@ -38,6 +26,7 @@ pub(crate) fn count_good(request: Request<'_>, upstream: Upstream<'_>) -> bool {
         if let Some(place) = place(main, upstream, name) {
             place.count(memory.head(), Attempted::Ok, time::current_msec());
             count_connect(place, upstream, state);
+            count_header(place, request);
         }
     }
     true
@@ -60,6 +49,20 @@ pub(crate) fn count(request: Request<'_>, upstream: Upstream<'_>, noted: bool) {
         let Some(place) = place(main, upstream, name) else { continue };
         place.count(memory.head(), ended(state), time::current_msec());
         count_connect(place, upstream, state);
+        count_header(place, request);
+    }
+}
+
+/// Counts the header that came, if one did: with the last attempt, as nginx tries no other after
+/// it has sent a header on.
+#[inline]
+fn count_header(place: Place<'_>, request: Request<'_>) {
+    match request.kept() {
+        0 => {}
+        size => {
+            place.upstream.count_header(size as u64);
+            request.keep(0);
+        }
     }
 }
 
@@ -86,7 +89,7 @@ fn ended(state: &State) -> Attempted {
 fn place(main: &MainConf, upstream: Upstream<'_>, name: &[u8]) -> Option<Place<'static>> {
     match upstream.group_at() {
         0 => look_up(main, upstream.group_name()?.as_bytes(), name),
-        group => of_group(main, group, name, || main.groups.name(group)),
+        group => of_group(main, group, name),
     }
 }
 
@@ -119,6 +122,9 @@ fn count_noted(request: Request<'_>, upstream: Upstream<'_>, main: &MainConf) {
                 && attempt.reused != Some(true)
             {
                 place.upstream.count_connect(time);
+            }
+            if answered {
+                count_header(place, request);
             }
         }
         drop(assembled);

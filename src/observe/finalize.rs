@@ -24,8 +24,9 @@ pub(crate) fn finalized(request: Request<'_>, upstream: Upstream<'_>, rc: ngx_in
         if noted || unexplained { peers::of(upstream).unwrap_or_default() } else { Vec::new() };
     let error = NGX_HTTP_SPECIAL_RESPONSE as ngx_int_t;
     let last = request.states().len().saturating_sub(1);
+    let own = request.last_states().len();
     hooks::update(request, |diagnosis| {
-        let group = diagnosis.group(upstream.id(), || Group::new(request, upstream, conf));
+        let group = diagnosis.group(upstream.id(), || Group::new(request, upstream, conf, own));
         if unexplained {
             group.note(last, silent_failure(upstream));
         }

@@ -7,15 +7,15 @@ use crate::record::Group;
 
 impl Group {
     /// A group without notes yet, of an upstream request that runs in its own location now.
+    /// `states`: how many of the last entries in `r->upstream_states` are its own.
     pub(super) fn new(
         request: Request<'_>,
         upstream: Upstream<'_>,
         conf: &'static LocConf,
+        states: usize,
     ) -> Group {
-        // Before it begins, the entries are those of others.
-        let own = if upstream.is_under_way() { request.last_states().len() } else { 0 };
         Group {
-            first: request.states().len().saturating_sub(own),
+            first: request.states().len().saturating_sub(states),
             request: request.id(),
             upstream: upstream.id(),
             conf,

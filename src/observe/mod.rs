@@ -8,7 +8,7 @@ mod group;
 mod tap;
 
 pub(crate) use attempt::{Assembled, assemble};
-pub(crate) use count::{count, count_good, header_came, with_history};
+pub(crate) use count::{count, count_good, with_history};
 pub(crate) use finalize::{answered_in, finalized, gave_up};
 pub(crate) use group::uri;
 pub(crate) use tap::line;

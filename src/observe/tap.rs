@@ -105,7 +105,9 @@ fn note(
         attempt.stderr = attempt.stderr.map(|stderr| message::without_queries(&stderr));
     }
     hooks::update(request, |diagnosis| {
-        let group = diagnosis.group(upstream.id(), || Group::new(request, upstream, conf));
+        // Before it begins, the entries are those of others.
+        let own = if upstream.is_under_way() { request.last_states().len() } else { 0 };
+        let group = diagnosis.group(upstream.id(), || Group::new(request, upstream, conf, own));
         // After its end, an upstream request's lines are about something else: the error page.
         if group.ended.is_some() {
             return;

@@ -46,26 +46,29 @@ impl Places {
 }
 
 /// The place of a peer of a group, which is given one if it has none. `None` if that is not
-/// possible. `upstream` is asked for the name of the group where nothing is remembered.
-#[inline]
-pub(crate) fn of_group<'u>(
-    main: &MainConf,
-    group: usize,
-    peer: &[u8],
-    upstream: impl FnOnce() -> Option<&'u str>,
-) -> Option<Place<'static>> {
+/// possible.
+#[inline(always)]
+pub(crate) fn of_group(main: &MainConf, group: usize, peer: &[u8]) -> Option<Place<'static>> {
     let name = peer.as_ptr() as usize;
     let slot = main.places.at(group, name)?;
     let known = slot.get();
-    if let Some(place) = known.place
-        && known.group == group
-        && known.name == name
-        && place.holds(peer)
-    {
-        return Some(place);
+    match known.place {
+        Some(place) if known.group == group && known.name == name && place.holds(peer) => {
+            Some(place)
+        }
+        _ => remember(main, group, peer, slot),
     }
-    let place = look_up(main, upstream()?.as_bytes(), peer)?;
-    slot.set(Remembered { group, name, place: Some(place) });
+}
+
+#[cold]
+fn remember(
+    main: &MainConf,
+    group: usize,
+    peer: &[u8],
+    slot: &Cell<Remembered>,
+) -> Option<Place<'static>> {
+    let place = look_up(main, main.groups.name(group)?.as_bytes(), peer)?;
+    slot.set(Remembered { group, name: peer.as_ptr() as usize, place: Some(place) });
     Some(place)
 }
 

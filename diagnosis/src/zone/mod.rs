@@ -21,7 +21,7 @@ pub use layout::{Layout, TooSmall};
 pub use memory::{Memory, Parts, Place, Read};
 pub use rate::Allowed;
 pub use slots::{Attempted, PeerSlot, UpstreamSlot};
-pub use timeline::Step;
+pub use timeline::{STEP, Step};
 
 /// The peer that stands for those without a place of their own.
 pub const OTHER: &str = "other";

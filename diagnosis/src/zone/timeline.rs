@@ -6,7 +6,7 @@ use crate::cause::Cause;
 use crate::status;
 
 /// Length of a step, seconds.
-const SECONDS: u64 = 10;
+pub const STEP: u64 = 10;
 
 /// Steps that are kept.
 pub(super) const STEPS: usize = 360;
@@ -28,7 +28,7 @@ impl Default for Step {
 
 /// Counts a failure at a time in seconds since the epoch. Under the lock.
 pub(super) fn count(steps: &[Step], cause: Cause, now: u64) {
-    let number = now / SECONDS;
+    let number = now / STEP;
     let Some(step) = place(steps, number) else { return };
     if step.number.load(Relaxed) != number {
         step.causes.iter().for_each(|count| count.store(0, Relaxed));
@@ -41,7 +41,7 @@ pub(super) fn count(steps: &[Step], cause: Cause, now: u64) {
 
 /// The hour that ends at a time in seconds since the epoch.
 pub(super) fn read(steps: &[Step], now: u64) -> status::Timeline {
-    let last = now / SECONDS;
+    let last = now / STEP;
     let first = last.saturating_sub(steps.len() as u64).saturating_add(1);
     let numbers = first..=last;
     let mut causes: Vec<(Cause, Vec<u32>)> = Vec::new();
@@ -52,8 +52,8 @@ pub(super) fn read(steps: &[Step], now: u64) -> status::Timeline {
         }
     }
     status::Timeline {
-        step: SECONDS,
-        start: i64::try_from(first.saturating_mul(SECONDS)).unwrap_or(0),
+        step: STEP,
+        start: i64::try_from(first.saturating_mul(STEP)).unwrap_or(0),
         steps: steps.len(),
         causes,
     }
