@@ -56,9 +56,9 @@ lint: ## Check the format, and what clippy says
 	$(call with-nginx,release) && $(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 
 unit: ## Test what needs no nginx
-	$(CARGO) test --locked -p diagnosis -p nginx-setup
+	$(CARGO) test --locked -p diagnosis -p host -p nginx-setup
 
-docs: ## Write docs/causes.md and docs/messages.md from the tables in the code
+docs: ## Write what in docs/ is made from the tables in the code
 	$(CARGO) run -q --locked -p diagnosis --example docs docs
 
 clean-nginx: ## Remove every nginx built here, and the modules built for others

@@ -239,9 +239,14 @@ impl<'a> Upstream<'a> {
 
     /// The name of the group: that of an `upstream` block, or the address in `proxy_pass`.
     pub(crate) fn group_name(&self) -> Option<String> {
+        let configured = || {
+            // What is served from the cache has not come to choosing a group.
+            // SAFETY: NULL until the protocol module has set it, then part of the configuration.
+            unsafe { self.raw().conf.as_ref()?.upstream.as_ref() }
+        };
         match self.group() {
             Some(group) => Some(name_of(group)),
-            None => self.resolved_host().map(diagnosis::text),
+            None => self.resolved_host().map(diagnosis::text).or_else(|| configured().map(name_of)),
         }
     }
 

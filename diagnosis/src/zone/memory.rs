@@ -76,7 +76,7 @@ pub struct Read {
     pub timeline: Timeline,
 }
 
-/// The parts behind the head, as [`Layout`] gives their sizes.
+/// The parts behind the head, as [`Layout`](super::Layout) gives their sizes.
 #[derive(Clone, Copy, Debug)]
 pub struct Parts<'m> {
     /// The peers.
