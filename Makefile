@@ -47,6 +47,7 @@ test: lint unit ## Everything: lint, unit, and test-nginx with each of NGINXES
 	@set -e; for nginx in $(NGINXES); do $(MAKE) --no-print-directory test-nginx NGINX=$$nginx; done
 
 test-nginx: build ## Test the module in the nginx
+	@$(CARGO) run -q --locked -p nginx-setup -- --tests $(NGINX)
 	NGINX=$(NGINX) $(CARGO) test --locked -p t
 
 # Whatever NGINX is: in the usual directory of cargo, bindings are the release's.

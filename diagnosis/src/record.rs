@@ -65,8 +65,15 @@ pub struct Request {
     /// Present and true where the failure was that of a subrequest.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub subrequest: bool,
-    /// `$status`; 0 while the response has none yet.
+    /// `$status`; 0, and left out, while the response has none yet, or never gets one: a subrequest
+    /// that is ended with its client's request.
+    #[serde(skip_serializing_if = "is_zero")]
     pub status: u16,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &u16) -> bool {
+    *number == 0
 }
 
 /// One diagnosed request.

@@ -27,7 +27,8 @@ pub use error::Error;
 pub use nginx::Nginx;
 pub use workspace::Name;
 
-/// Makes the nginx called `name` ready; does nothing when it already is.
+/// Makes the nginx called `name` ready; does nothing when it already is. With `tests`, also the
+/// programs that only tests run.
 ///
 /// Returns it with what its binary says about its version.
 ///
@@ -35,12 +36,12 @@ pub use workspace::Name;
 ///
 /// When a system package is missing and cannot be installed, or a step of the
 /// build fails.
-pub fn setup(name: Name) -> Result<(Nginx, String), Error> {
+pub fn setup(name: Name, tests: bool) -> Result<(Nginx, String), Error> {
     let workspace = workspace::Workspace::find()?;
     let dir = workspace.nginx_dir(name.as_str());
     // Next to the directory, not in it: a rebuild starts by removing it.
     let _lock = lock::Lock::take(&dir.with_extension("lock"))?;
-    let packages = packages::ensure(name)?;
+    let packages = packages::ensure(name, tests)?;
     let nginx = match name {
         Name::Release => release::setup(&workspace, &dir)?,
         Name::Debian => debian::setup(&dir, &packages)?,

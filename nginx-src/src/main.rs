@@ -1,14 +1,14 @@
-//! `nginx-setup [release|debian|custom]`: see the library.
+//! `nginx-setup [--tests] [release|debian|custom]`: see the library.
 
 use std::process::ExitCode;
 
 use nginx_setup::{Error, Name};
 
 const USAGE: &str = "\
-usage: nginx-setup [release|debian|custom]
+usage: nginx-setup [--tests] [release|debian|custom]
 
 Makes an nginx ready under target/nginx/<name>/ and writes its paths to
-target/nginx/<name>/env. Without a name: $NGINX; else custom if
+target/nginx/<name>/env; with --tests, also the programs that only tests run. Without a name: $NGINX; else custom if
 NGINX_SOURCE_DIR or NGINX_BUILD_DIR is set; else release.";
 
 fn main() -> ExitCode {
@@ -23,7 +23,11 @@ fn main() -> ExitCode {
 
 fn run() -> Result<(), Error> {
     let mut args = std::env::args().skip(1);
-    let arg = args.next();
+    let mut arg = args.next();
+    let tests = arg.as_deref() == Some("--tests");
+    if tests {
+        arg = args.next();
+    }
     if matches!(arg.as_deref(), Some("-h" | "--help")) {
         println!("{USAGE}");
         return Ok(());
@@ -32,7 +36,7 @@ fn run() -> Result<(), Error> {
         return Err(Error::Usage(USAGE));
     }
     let name = Name::choose(arg.as_deref(), |key| std::env::var_os(key))?;
-    let (nginx, version) = nginx_setup::setup(name)?;
+    let (nginx, version) = nginx_setup::setup(name, tests)?;
     eprintln!("nginx {}: {version} at {}", nginx.name, nginx.binary.display());
     Ok(())
 }

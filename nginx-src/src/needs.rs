@@ -44,10 +44,26 @@ const COMMON: &[Need] = &[
 
 const DEBIAN: &[Need] = &[need("nginx", Probe::Package), need("nginx-dev", Probe::Package)];
 
-/// What the nginx called `name` needs.
-pub(crate) fn needs(name: Name) -> impl Iterator<Item = Need> {
+/// Programs that some tests run, and nothing else: without them everything can be built.
+const TOOLS: &[Need] = &[
+    // promtool comes with it.
+    need("prometheus", Probe::Program("promtool")),
+    need("rsyslog", Probe::Program("rsyslogd")),
+    // Servers that are upstreams.
+    need("nodejs", Probe::Program("node")),
+    need("gunicorn", Probe::Program("gunicorn")),
+    // The program's name has the version in it.
+    need("php-fpm", Probe::Package),
+    need("uwsgi-core", Probe::Program("uwsgi-core")),
+    need("uwsgi-plugin-python3", Probe::Package),
+    need("openssl", Probe::Program("openssl")),
+];
+
+/// What the nginx called `name` needs, and if they are to be run, its tests.
+pub(crate) fn needs(name: Name, tests: bool) -> impl Iterator<Item = Need> {
     let extra = if name == Name::Debian { DEBIAN } else { &[] };
-    COMMON.iter().chain(extra).copied()
+    let tools = if tests { TOOLS } else { &[] };
+    COMMON.iter().chain(extra).chain(tools).copied()
 }
 
 /// What to do about missing packages.
@@ -57,6 +73,8 @@ pub(crate) enum Plan {
     Ready,
     /// Install them.
     Install,
+    /// Go on without them, and tell the user so in these words.
+    Mention(String),
     /// Tell the user, in these words.
     Refuse(String),
 }
@@ -67,9 +85,12 @@ pub(crate) fn plan(missing: &[&str], apt: bool, root: bool) -> Plan {
         return Plan::Ready;
     }
     let list = missing.join(" ");
-    let on_debian_only = missing.iter().any(|package| DEBIAN.iter().any(|n| n.package == *package));
+    let among = |needs: &[Need], package: &str| needs.iter().any(|need| need.package == package);
+    let on_debian_only = missing.iter().any(|package| among(DEBIAN, package));
+    let only_tools = missing.iter().all(|package| among(TOOLS, package));
     match (apt, root) {
         (true, true) => Plan::Install,
+        _ if only_tools => Plan::Mention(format!("some tests will fail without: {list}")),
         (true, false) => Plan::Refuse(format!(
             "missing system packages: {list}\ninstall them, then try again:\n    \
              sudo apt-get update && sudo apt-get install -y --no-install-recommends {list}"
@@ -118,9 +139,23 @@ mod tests {
         }
     }
 
+    /// Guards against a module that cannot be built for want of what only its tests need.
+    #[test]
+    fn tools_are_only_for_tests() {
+        for apt in [true, false] {
+            let Plan::Mention(text) = plan(&["prometheus"], apt, false) else { panic!() };
+            assert!(text.ends_with(": prometheus"), "{text}");
+            let Plan::Refuse(text) = plan(&["make", "prometheus"], apt, false) else { panic!() };
+            assert!(text.contains("make prometheus\n"), "{text}");
+        }
+        assert_eq!(plan(&["prometheus"], true, true), Plan::Install);
+        let has = |tests| needs(Name::Release, tests).any(|need| need.package == "prometheus");
+        assert_eq!([false, true].map(has), [false, true]);
+    }
+
     #[test]
     fn only_debian_needs_the_distributions_nginx() {
-        let has = |name| needs(name).any(|need| need.package == "nginx-dev");
+        let has = |name| needs(name, true).any(|need| need.package == "nginx-dev");
         assert!(has(Name::Debian));
         assert!(!has(Name::Release));
         assert!(!has(Name::Custom));

@@ -9,18 +9,22 @@ use crate::os::{self, Packages};
 use crate::workspace::Name;
 use crate::{Error, steps};
 
-/// Checks what `name` needs, and installs what is missing if it can.
+/// Checks what `name` and its `tests` need, and installs what is missing if it can.
 ///
 /// Returns the versions of what is installed, where dpkg knows.
-pub(crate) fn ensure(name: Name) -> Result<Packages, Error> {
+pub(crate) fn ensure(name: Name, tests: bool) -> Result<Packages, Error> {
     let apt = os::has_apt();
-    let (missing, packages) = look(name, apt);
+    let (missing, packages) = look(name, tests, apt);
     match plan(&missing, apt, os::is_root()) {
         Plan::Ready => return Ok(packages),
+        Plan::Mention(text) => {
+            eprintln!("nginx-setup: {text}");
+            return Ok(packages);
+        }
         Plan::Refuse(text) => return Err(Error::Packages(text)),
         Plan::Install => install(&missing)?,
     }
-    let (missing, packages) = look(name, apt);
+    let (missing, packages) = look(name, tests, apt);
     if missing.is_empty() {
         return Ok(packages);
     }
@@ -32,8 +36,8 @@ pub(crate) fn ensure(name: Name) -> Result<Packages, Error> {
     )))
 }
 
-fn look(name: Name, apt: bool) -> (Vec<&'static str>, Packages) {
-    let needs: Vec<_> = needs(name).collect();
+fn look(name: Name, tests: bool, apt: bool) -> (Vec<&'static str>, Packages) {
+    let needs: Vec<_> = needs(name, tests).collect();
     let packages = if apt {
         let mut names: Vec<_> = needs.iter().map(|need| need.package).collect();
         names.push("libclang-[0-9]*-dev");
@@ -70,12 +74,12 @@ fn apt_get(args: &[&str]) -> Result<(), Error> {
         .args(args)
         .env("PATH", os::path_for_children())
         .env("DEBIAN_FRONTEND", "noninteractive")
-        // The package `nginx` starts a server on port 80 once installed; here
-        // only its files are wanted. policy-rc.d would prevent that, but is
+        // Packages start their servers once installed, `nginx` one on port 80;
+        // here only their files are wanted. policy-rc.d would prevent that, but is
         // the administrator's. So the package's scripts are told that this is
         // not the time: systemctl does nothing to a running systemd when
         // offline, and without systemd services do not start in runlevel 1.
-        // The service stays enabled, that is, it starts at the next boot.
+        // The services stay enabled, that is, they start at the next boot.
         .envs([("SYSTEMD_OFFLINE", "1"), ("RUNLEVEL", "1"), ("PREVLEVEL", "N")])
         .stdout(io::stderr())
         .status()

@@ -21,7 +21,7 @@ pub(crate) enum ConfError {
     )]
     ZoneTooSmall { given: String, least: usize },
     #[error(
-        "the upstreams have {have} peers and \"upstream_diag_zone\" has room for {room}: those beyond are counted as \"other\"; {remedy}"
+        "the upstreams have {have} peers and \"upstream_diag_zone\" has room for {room}: those beyond are counted as \"other\"; give them room with \"{remedy}\""
     )]
     MorePeers { room: usize, have: usize, remedy: String },
     #[error("at most {0} \"upstream_diag_log\" directives can have the parameter \"rate\"")]

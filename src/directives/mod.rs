@@ -9,7 +9,7 @@ use nginx_sys::{
 
 use crate::ffi::command::Directive;
 use crate::ffi::conf::{Conf, VariableIndex};
-use crate::ffi::log::Heads;
+use crate::ffi::log::{self as error_log, Heads};
 use crate::ffi::time;
 use crate::ffi::watch::Groups;
 use crate::ffi::zone::{self as memory_zone, Zone};
@@ -51,6 +51,8 @@ pub(crate) struct MainConf {
     pub(crate) memory: Option<Memory<'static>>,
     /// Its sizes.
     layout: Option<Layout>,
+    /// `events=` of it.
+    events: Option<usize>,
     /// The groups of servers.
     pub(crate) groups: Groups,
     /// Where their peers are counted.
@@ -67,6 +69,23 @@ impl MainConf {
     /// Whether some block has `upstream_diag on`.
     pub(crate) fn is_wanted(&self) -> bool {
         self.wanted
+    }
+
+    /// What is wrong if the upstreams `have` so many peers.
+    fn lack_of_room(&self, have: usize) -> Option<ConfError> {
+        let room = self.layout?.peers;
+        if have <= room {
+            return None;
+        }
+        let size = self.zone?.size();
+        let size = match memory_zone::layout(size, Some(have), self.events) {
+            Ok(_) => size,
+            Err(small) => small.least,
+        };
+        let events = self.events.map(|events| format!(" events={events}")).unwrap_or_default();
+        let kilobytes = size.div_ceil(1_024);
+        let remedy = format!("upstream_diag_zone {kilobytes}k peers={have}{events};");
+        Some(ConfError::MorePeers { room, have, remedy })
     }
 
     /// Runs `work` on the zone's memory under its lock. `None` where there is no memory.
@@ -113,6 +132,8 @@ impl LocConf {
     pub(crate) fn merge(&mut self, above: &LocConf) {
         self.enabled = self.enabled.or(above.enabled);
         self.keep_query = self.keep_query.or(above.keep_query);
+        // For an `if` in the location: nginx keeps the content handler there.
+        self.status = self.status.or(above.status);
         if self.logs.is_none() {
             self.logs.clone_from(&above.logs);
         }
@@ -135,14 +156,20 @@ pub(crate) fn complete(cf: &mut Conf<'_>) -> bool {
     }
     memory_zone::layout(DEFAULT_ZONE, None, None)
         .ok()
-        .is_some_and(|layout| add_zone(cf, DEFAULT_ZONE, layout).is_ok())
+        .is_some_and(|layout| add_zone(cf, DEFAULT_ZONE, layout, None).is_ok())
 }
 
-fn add_zone(cf: &mut Conf<'_>, size: usize, layout: Layout) -> Result<(), ConfError> {
+fn add_zone(
+    cf: &mut Conf<'_>,
+    size: usize,
+    layout: Layout,
+    events: Option<usize>,
+) -> Result<(), ConfError> {
     let zone = cf.add_zone(size, layout).ok_or(ConfError::Reported)?;
     let main = cf.main_conf().ok_or(ConfError::Reported)?;
     main.zone = Some(zone);
     main.layout = Some(layout);
+    main.events = events;
     Ok(())
 }
 
@@ -163,13 +190,8 @@ pub(crate) fn after(cf: &mut Conf<'_>) -> bool {
     let request_id = cf.variable_index(b"request_id");
     let groups = cf.watch_upstreams();
     let have = groups.peers().map(|(_, peers)| peers.len()).fold(0, usize::saturating_add);
-    let sizes = cf.main_conf().and_then(|main| Some((main.layout?.peers, main.zone?.size())));
-    if let Some((room, size)) = sizes.filter(|(room, _)| *room < have) {
-        let remedy = match memory_zone::layout(size, Some(have), None) {
-            Ok(_) => format!("add peers={have}"),
-            Err(small) => format!("make it at least {}k", small.least.div_ceil(1_024)),
-        };
-        cf.warn(&ConfError::MorePeers { room, have, remedy });
+    if let Some(error) = cf.main_conf().and_then(|main| main.lack_of_room(have)) {
+        cf.warn(&error);
     }
     if let Some(main) = cf.main_conf() {
         main.request_id = request_id;
@@ -181,6 +203,11 @@ pub(crate) fn after(cf: &mut Conf<'_>) -> bool {
 
 /// When nginx begins to use the configuration: every peer of it has its place from the start.
 pub(crate) fn begin(main: &MainConf) {
+    if memory_zone::starts_empty() {
+        error_log::cycle_notice(
+            "upstream_diag: the sizes of the zone have changed, it starts empty",
+        );
+    }
     // Read before, as that takes the locks of the peers' zones.
     let groups: Vec<_> = main.groups.peers().collect();
     main.locked(|memory, _| {

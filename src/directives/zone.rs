@@ -36,6 +36,6 @@ impl Directive for UpstreamDiagZone {
             let least = small.least.div_ceil(1_024);
             ConfError::ZoneTooSmall { given: diagnosis::text(word), least }
         })?;
-        add_zone(cf, size, layout)
+        add_zone(cf, size, layout, events)
     }
 }

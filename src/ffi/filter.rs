@@ -4,8 +4,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use nginx_sys::{NGX_OK, ngx_http_request_t, ngx_http_top_header_filter, ngx_int_t};
 
+use super::guard::guard_or;
 use super::request::Request;
 use super::{hooks, watch};
+use crate::observe;
 
 type Filter = unsafe extern "C" fn(r: *mut ngx_http_request_t) -> ngx_int_t;
 
@@ -50,9 +52,14 @@ unsafe extern "C" fn header(r: *mut ngx_http_request_t) -> ngx_int_t {
 unsafe fn came(r: *mut ngx_http_request_t) {
     // SAFETY: by the caller's contract.
     let Some(request) = (unsafe { Request::from_raw(r) }) else { return };
-    let Some(upstream) = request.upstream().filter(|upstream| upstream.is_under_way()) else {
+    let Some(upstream) = request.upstream() else { return };
+    if !upstream.is_under_way() {
+        if observe::is_cached_in_subrequest(request) {
+            let note = || observe::cached_in_subrequest(request, upstream);
+            guard_or(note, || hooks::disable(request));
+        }
         return;
-    };
+    }
     if !hooks::is_watched(request) {
         if upstream.has_group() || !request.loc_conf().is_some_and(|conf| conf.enabled()) {
             return;

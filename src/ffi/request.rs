@@ -75,6 +75,11 @@ impl<'a> Request<'a> {
         self.raw().post_action() != 0
     }
 
+    /// Whether this is a subrequest that nothing waits for (`NGX_HTTP_SUBREQUEST_BACKGROUND`).
+    pub(crate) fn is_in_background(&self) -> bool {
+        self.raw().background() != 0
+    }
+
     /// The module's configuration of the location that serves the request now.
     pub(crate) fn loc_conf(&self) -> Option<&'static LocConf> {
         // SAFETY: nginx fills loc_conf with what create_loc_conf made, for every location; it
@@ -173,10 +178,14 @@ impl<'a> Request<'a> {
         unsafe { string::bytes(&(*self.raw().connection).addr_text) }
     }
 
-    /// The client's connection is broken (`connection->error`).
+    /// The client's connection is broken (`connection->error`), or nginx has waited too long for
+    /// the client (`connection->timedout`).
     pub(crate) fn client_gone(&self) -> bool {
         // SAFETY: as above.
-        unsafe { (*self.raw().connection).error() != 0 }
+        unsafe {
+            let connection = &*self.raw().connection;
+            connection.error() != 0 || connection.timedout() != 0
+        }
     }
 
     /// The request method.
@@ -227,9 +236,10 @@ impl<'a> Request<'a> {
         self.raw().error_page() != 0
     }
 
-    /// The value of a header of the request, the first if there are several. `name` is in small
-    /// letters.
-    pub(crate) fn header(&self, name: &[u8]) -> Option<&'a [u8]> {
+    /// The value of a header of the request: of several lines one list (RFC 9110, section 5.3).
+    /// `name` is in small letters.
+    pub(crate) fn header(&self, name: &[u8]) -> Option<Vec<u8>> {
+        let mut lines: Vec<&[u8]> = Vec::new();
         let mut part: *const ngx_list_part_t = &self.raw().headers_in.headers.part;
         // SAFETY: a list of ngx_table_elt_t in the request's pool (ngx_http_process_request_headers).
         unsafe {
@@ -237,15 +247,14 @@ impl<'a> Request<'a> {
                 let first = headers.elts.cast::<ngx_table_elt_t>();
                 let all: &[ngx_table_elt_t] =
                     if first.is_null() { &[] } else { slice::from_raw_parts(first, headers.nelts) };
-                let found =
-                    all.iter().find(|header| string::bytes(&header.key).eq_ignore_ascii_case(name));
-                if let Some(header) = found {
-                    return Some(string::bytes(&header.value));
-                }
+                let same = all
+                    .iter()
+                    .filter(|header| string::bytes(&header.key).eq_ignore_ascii_case(name));
+                lines.extend(same.map(|header| string::bytes(&header.value)));
                 part = headers.next;
             }
         }
-        None
+        (!lines.is_empty()).then(|| lines.join(&b", "[..]))
     }
 
     /// `$status` (`ngx_http_variable_status`); 0 while there is none.

@@ -185,6 +185,13 @@ impl<'a> Upstream<'a> {
         self.raw().cache_status() == nginx_sys::NGX_HTTP_CACHE_HIT
     }
 
+    /// The connection could not be written to for `proxy_send_timeout` (`write->timedout`).
+    pub(crate) fn write_timed_out(&self) -> bool {
+        // SAFETY: an open connection has its events.
+        let write = self.connection().and_then(|c| unsafe { c.write.as_ref() });
+        write.is_some_and(|write| write.timedout() != 0)
+    }
+
     /// `u->upgrade`: the connection is a tunnel, for WebSocket for one.
     pub(crate) fn is_upgraded(&self) -> bool {
         self.raw().upgrade() != 0

@@ -9,7 +9,7 @@ use std::ffi::c_void;
 use std::mem::size_of;
 use std::ptr::{NonNull, addr_of, addr_of_mut};
 use std::slice;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use diagnosis::zone::{Head, Layout, Memory, Parts, PeerSlot, Step, TooSmall, UpstreamSlot};
 use nginx_sys::{
@@ -73,6 +73,7 @@ fn page_size() -> usize {
 impl Conf<'_> {
     /// Adds the zone to the cycle. `None` if nginx refused, which it has reported.
     pub(crate) fn add_zone(&mut self, size: usize, layout: Layout) -> Option<Zone> {
+        STARTS_EMPTY.store(false, Ordering::Relaxed);
         let text = format!("{NAME}_{}", layout.fingerprint());
         // SAFETY: the name and the layout live in the cycle's pool, as long as the zone; the tag
         // only has to be an address of the module's own.
@@ -112,11 +113,7 @@ unsafe extern "C" fn init(zone: *mut ngx_shm_zone_t, before: *mut c_void) -> ngx
             } else if !(*pool).data.is_null() {
                 (*zone).data = (*pool).data;
             } else {
-                if had_another(&(*zone).shm.name) {
-                    log::cycle_notice(
-                        "upstream_diag: the sizes of the zone have changed, it starts empty",
-                    );
-                }
+                STARTS_EMPTY.store(had_another(&(*zone).shm.name), Ordering::Relaxed);
                 let layout = (*zone).data.cast::<Layout>().read();
                 (*zone).data = make(pool, &layout).cast();
                 (*pool).data = (*zone).data;
@@ -127,6 +124,15 @@ unsafe extern "C" fn init(zone: *mut ngx_shm_zone_t, before: *mut c_void) -> ngx
         }
     });
     NGX_OK as ngx_int_t
+}
+
+/// The zone that was made last takes the place of one with other sizes.
+static STARTS_EMPTY: AtomicBool = AtomicBool::new(false);
+
+/// Whether the new configuration's zone takes the place of one with other sizes. Asked when nginx
+/// begins to use it: a reload can fail after its zones are made.
+pub(crate) fn starts_empty() -> bool {
+    STARTS_EMPTY.load(Ordering::Relaxed)
 }
 
 /// Whether the cycle before has a zone of the module's under another name.

@@ -95,6 +95,9 @@ fn entry<'d>(
 ) -> Entry<'d> {
     let has_peer = state.is_some_and(|state| state.peer().is_some());
     let mut attempt = noted.map(|note| note.attempt.clone());
+    if attempt.is_none() {
+        attempt = place.group.and_then(|group| group.brief(place.at));
+    }
     if let Some(group) = place.group
         && let Some(attempt) = attempt.as_mut()
         && attempt.cause.is_none()
@@ -110,7 +113,7 @@ fn entry<'d>(
                 let upstream = request.upstream().filter(|u| u.id() == group.upstream);
                 upstream.is_some_and(|upstream| upstream.header_sent())
             },
-            |ended| ended.header_sent,
+            |ended| ended.cut_short,
         );
         // With the header sent, nginx cannot try another peer.
         let cause = attempt.as_ref().and_then(|attempt| attempt.cause);
@@ -124,6 +127,8 @@ fn entry<'d>(
 /// it ended; if it did, the message is kept.
 fn judge_unknown(attempt: &mut Attempt, state: Option<&State>, group: &Group, at: usize) {
     let failed = match group.ended {
+        // The upstream's own error explains more than what nginx says about it.
+        _ if state.is_some_and(answered_error) => false,
         Some(ended) if ended.last == at => ended.failed,
         // nginx went on to another peer, or has not decided yet.
         _ => state.is_some_and(|state| state.status() >= 500 && state.header_time().is_none()),

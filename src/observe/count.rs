@@ -118,8 +118,10 @@ fn count_noted(request: Request<'_>, upstream: Upstream<'_>, main: &MainConf) {
                 place.peer.took_out(cause, timeout, now);
             }
             let connected = !matches!(attempt.phase, Some(Phase::Connect | Phase::Tls)) && chosen;
+            // Of a good attempt, which is the last, nginx still knows it.
+            let reused = attempt.reused.unwrap_or_else(|| upstream.is_reused());
             if let Some(Seconds::Millis(time)) = attempt.connect_time.filter(|_| connected)
-                && attempt.reused != Some(true)
+                && !reused
             {
                 place.upstream.count_connect(time);
             }

@@ -39,7 +39,9 @@ pub(crate) fn finalized(request: Request<'_>, upstream: Upstream<'_>, rc: ngx_in
             last,
             failed: is_failure(request, upstream, rc),
             status: u16::try_from(rc).ok().filter(|_| rc >= error),
-            header_sent: upstream.header_sent(),
+            // What a filter refuses is cut before nginx takes note of having sent it.
+            cut_short: upstream.header_sent()
+                || (answered(upstream) && rc == NGX_ERROR as ngx_int_t),
         });
     });
 }
@@ -59,9 +61,12 @@ pub(crate) fn answered_in(request: Request<'_>) -> bool {
 /// Whether the code says that the upstream failed.
 fn is_failure(request: Request<'_>, upstream: Upstream<'_>, rc: ngx_int_t) -> bool {
     // With NGX_DONE the request was ended from outside, by its client for one.
-    let error = rc == NGX_ERROR as ngx_int_t || rc >= 500;
-    // With a complete header and nothing sent, the code is the upstream's own status, intercepted.
-    let answered = upstream.state().is_some_and(|state| state.header_time().is_some());
-    let intercepted = answered && !upstream.header_sent();
-    error && !intercepted && !request.client_gone()
+    let status = rc >= 500;
+    // With a complete header and nothing sent, a status is the upstream's own, intercepted.
+    let intercepted = status && answered(upstream) && !upstream.header_sent();
+    (status || rc == NGX_ERROR as ngx_int_t) && !intercepted && !request.client_gone()
+}
+
+fn answered(upstream: Upstream<'_>) -> bool {
+    upstream.state().is_some_and(|state| state.header_time().is_some())
 }

@@ -1,6 +1,9 @@
 //! What is noted of an upstream request when it is first noticed.
 
+use diagnosis::Cause;
+
 use crate::directives::LocConf;
+use crate::ffi::hooks;
 use crate::ffi::request::Request;
 use crate::ffi::upstream::Upstream;
 use crate::record::Group;
@@ -24,10 +27,22 @@ impl Group {
             name: upstream.group_name(),
             module: upstream.module(),
             notes: Vec::new(),
+            brief: Vec::new(),
             peers: Vec::new(),
+            own: None,
             ended: None,
         }
     }
+}
+
+/// Notes an error that a subrequest found in the cache, when it is sent: the log phase, where this
+/// is told of the client's request, is none of subrequests.
+pub(crate) fn cached_in_subrequest(request: Request<'_>, upstream: Upstream<'_>) {
+    let Some(conf) = request.loc_conf().filter(|conf| conf.enabled()) else { return };
+    hooks::update(request, |diagnosis| {
+        let group = diagnosis.group(upstream.id(), || Group::new(request, upstream, conf, 0));
+        group.own = Some(Cause::CachedError);
+    });
 }
 
 /// The URI to report: what the client sent, for a subrequest its own.

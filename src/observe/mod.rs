@@ -10,7 +10,7 @@ mod tap;
 pub(crate) use attempt::{Assembled, assemble};
 pub(crate) use count::{count, count_good, with_history};
 pub(crate) use finalize::{answered_in, finalized, gave_up};
-pub(crate) use group::uri;
+pub(crate) use group::{cached_in_subrequest, uri};
 pub(crate) use tap::line;
 
 use diagnosis::Cause;
@@ -38,7 +38,16 @@ pub(crate) fn unnoted_error(request: Request<'_>) -> bool {
 /// Whether the client gets a gateway's error. Subrequests have no client.
 #[inline]
 pub(crate) fn answers_gateway_error(request: Request<'_>) -> bool {
-    matches!(request.status(), 502..=504) && request.is_main()
+    is_gateway_error(request) && request.is_main()
+}
+
+/// Whether a subrequest was answered with a gateway's error from the cache.
+pub(crate) fn is_cached_in_subrequest(request: Request<'_>) -> bool {
+    is_gateway_error(request) && !request.is_main() && request.is_from_cache()
+}
+
+fn is_gateway_error(request: Request<'_>) -> bool {
+    matches!(request.status(), 502..=504)
 }
 
 /// The cause of a gateway's error that no upstream's failure explains.

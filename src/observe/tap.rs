@@ -6,7 +6,8 @@ use diagnosis::peer::{self, Peer};
 use diagnosis::protocol;
 use diagnosis::tls::{self, Tls};
 use diagnosis::{
-    Attempt, Cause, Failure, Header, Observation, PeerReport, Progress, Seconds, Tcp, classify,
+    Attempt, Cause, Failure, Header, Observation, PeerReport, Phase, Progress, Seconds, Tcp,
+    Verdict, classify,
 };
 
 use crate::directives::LocConf;
@@ -88,7 +89,12 @@ fn look(
 /// logged at level info (`ngx_http_upstream_process_upgraded`, `ngx_connection_error`).
 pub(super) fn silent_failure(upstream: Upstream<'_>) -> Attempt {
     let text = if upstream.is_upgraded() { TUNNEL_TIMED_OUT } else { b"".as_slice() };
-    look(upstream, text, None).0
+    let mut attempt = look(upstream, text, None).0;
+    // The same words for both timers.
+    if upstream.is_upgraded() && upstream.write_timed_out() {
+        attempt.set_verdict(Verdict { cause: Cause::SendTimedOut, phase: Phase::Send });
+    }
+    attempt
 }
 
 /// Keeps what a line said of an attempt.
@@ -186,7 +192,7 @@ fn attempt(
     let elapsed = time::current_msec().saturating_sub(upstream.start_time());
     let mut attempt = evidence(seen, failure);
     match failure.phase {
-        diagnosis::Phase::Resolve | diagnosis::Phase::Select => return attempt,
+        Phase::Resolve | Phase::Select => return attempt,
         _ => attempt.elapsed = Some(Seconds::Millis(elapsed)),
     }
     // connect_time is set as soon as nginx looks at the connection, before it knows that the

@@ -24,6 +24,8 @@ pub(crate) struct Diagnosed<'a, 'd> {
     cause: Cause,
     /// The cause, where no attempt failed.
     own: Option<Cause>,
+    /// The upstream request that the verdict is of, where something was noted of it.
+    group: Option<&'d Group>,
     status: u16,
     outcome: Outcome,
 }
@@ -36,16 +38,18 @@ impl<'a, 'd> Diagnosed<'a, 'd> {
         // An error of the main request's can also be what became of a subrequest's.
         let explained =
             failed.is_some() || diagnosis.is_some_and(|d| failed_subrequest(request, d).is_some());
-        let own = if explained { None } else { observe::own_error(request) };
+        let noted = || diagnosis.and_then(|d| d.of(request.id()).find(|g| g.own.is_some()));
+        let group = assembled.failed_group().or_else(noted);
+        let own = match (explained, request.is_main()) {
+            (true, _) => None,
+            (false, true) => observe::own_error(request),
+            (false, false) => group.and_then(|group| group.own),
+        };
         let cause = failed.or(own)?;
         // While an error page is on its way the response has no status yet: nginx has decided
         // on one all the same.
         let status = match request.status() {
-            0 => assembled
-                .failed_group()
-                .and_then(|group| group.ended)
-                .and_then(|ended| ended.status)
-                .unwrap_or(0),
+            0 => group.and_then(|group| group.ended).and_then(|ended| ended.status).unwrap_or(0),
             status => status,
         };
         let outcome = diagnosis::outcome(&Ending {
@@ -54,13 +58,13 @@ impl<'a, 'd> Diagnosed<'a, 'd> {
             cut_short: assembled.cut_short(),
             client_gone: request.client_gone(),
         });
-        Some(Diagnosed { request, assembled, cause, own, status, outcome })
+        Some(Diagnosed { request, assembled, cause, own, group, status, outcome })
     }
 
     /// The configuration that decides where the record goes: that of the location in which the
     /// upstream failed. After a redirect to an error page the request is in another one.
     fn conf(&self) -> Option<&'static LocConf> {
-        match self.assembled.failed_group() {
+        match self.group {
             Some(group) => Some(group.conf),
             None => self.request.loc_conf(),
         }
@@ -74,7 +78,7 @@ impl<'a, 'd> Diagnosed<'a, 'd> {
     fn record(mut self) -> Option<Record> {
         let request = self.request;
         observe::with_history(request, &mut self.assembled);
-        let group = self.assembled.failed_group();
+        let group = self.group;
         let upstream = request.upstream().filter(|_| self.own != Some(Cause::LocalReturn));
         let name = group.map(|group| group.name.clone());
         let module = group.map(|group| group.module.clone());
@@ -118,14 +122,18 @@ impl<'a, 'd> Diagnosed<'a, 'd> {
 }
 
 /// The subrequest that explains a main request's error, where the main request has no failure of
-/// its own: an auth_request that could not ask, for one.
+/// its own: an auth_request that could not ask, for one. What was made good explains nothing, and
+/// nothing waits for one in the background (a mirror, an update of the cache).
 fn failed_subrequest<'a>(request: Request<'a>, diagnosis: &Diagnosis) -> Option<Request<'a>> {
     if !request.is_main() || request.status() < 500 {
         return None;
     }
     let ids = diagnosis.subrequests(request.id());
     ids.into_iter().rev().find_map(|id| {
-        id.subrequest(request)
-            .filter(|subrequest| Diagnosed::new(*subrequest, Some(diagnosis)).is_some())
+        id.subrequest(request).filter(|subrequest| {
+            let diagnosed = Diagnosed::new(*subrequest, Some(diagnosis));
+            !subrequest.is_in_background()
+                && diagnosed.is_some_and(|d| d.outcome != Outcome::Masked)
+        })
     })
 }

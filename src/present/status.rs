@@ -1,8 +1,9 @@
 //! What the status location answers.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
-use diagnosis::peer::Peer;
+use diagnosis::peer::{Peer, State};
 use diagnosis::query::{self, Format};
 use diagnosis::zone::ring;
 use diagnosis::{Module, PeerState, Snapshot, Upstream, Zone, exposition};
@@ -18,7 +19,7 @@ const BAD_REQUEST: u16 = 400;
 /// The response of the status location. `None` if it could not be made.
 pub(crate) fn status(request: Request<'_>) -> Option<Answer> {
     let view = request.loc_conf().and_then(|conf| conf.status_view());
-    let query = match query::negotiate(view, request.args(), request.header(b"accept")) {
+    let query = match query::negotiate(view, request.args(), request.header(b"accept").as_deref()) {
         Ok(query) => query,
         Err(error) => {
             let content_type = Format::Json.content_type();
@@ -70,15 +71,26 @@ fn add_states(main: &MainConf, upstreams: &mut [Upstream]) {
     let mut groups: HashMap<&str, Vec<Peer>> = main.groups.peers().collect();
     for upstream in upstreams {
         let peers = groups.remove(upstream.name.as_str()).unwrap_or_default();
-        let known: HashMap<&str, PeerState> =
-            peers.iter().map(|peer| (peer.name.as_str(), peer.report())).collect();
+        let mut known: HashMap<&str, PeerState> = HashMap::with_capacity(peers.len());
+        for peer in &peers {
+            let report = peer.report();
+            let is_up = report.state == State::Up;
+            // Servers can have one address: nginx may choose it if it may choose any of them.
+            match known.entry(&peer.name) {
+                Entry::Vacant(place) => drop(place.insert(report)),
+                Entry::Occupied(mut place) if is_up => drop(place.insert(report)),
+                Entry::Occupied(_) => {}
+            }
+        }
         for shown in &mut upstream.peers {
-            let Some(report) = shown.peer.as_deref().and_then(|name| known.get(name)) else {
-                continue;
-            };
-            shown.state = Some(report.state);
-            shown.unavailable_for = report.unavailable_for;
-            shown.backup = report.backup;
+            if let Some(report) = shown.peer.as_deref().and_then(|name| known.get(name)) {
+                shown.state = Some(report.state);
+                shown.unavailable_for = report.unavailable_for;
+                shown.backup = report.backup;
+            }
+            if shown.state != Some(State::Unavailable) {
+                shown.history.taken_out = None;
+            }
         }
     }
 }

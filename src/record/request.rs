@@ -1,12 +1,12 @@
 //! What is noted of a request while it goes on.
 
-use diagnosis::{Attempt, PeerReport};
+use diagnosis::{Attempt, Cause, PeerReport, Verdict};
 
 use crate::directives::LocConf;
 use crate::ffi::request::RequestId;
 use crate::ffi::upstream::UpstreamId;
 
-/// Notes kept of one upstream request: a group of a thousand dead servers must not cost a
+/// Notes kept in full of one upstream request: a group of a thousand dead servers must not cost a
 /// megabyte.
 const MOST_NOTES: usize = 256;
 
@@ -37,8 +37,12 @@ pub(crate) struct Group {
     pub(crate) first: usize,
     /// Failures, in order.
     pub(crate) notes: Vec<Note>,
+    /// Those there was no room for in full.
+    pub(crate) brief: Vec<Brief>,
     /// The peers when none could be chosen.
     pub(crate) peers: Vec<PeerReport>,
+    /// Why it failed without asking an upstream.
+    pub(crate) own: Option<Cause>,
     /// How it ended; `None` while it goes on.
     pub(crate) ended: Option<Final>,
 }
@@ -52,6 +56,13 @@ pub(crate) struct Note {
     pub(crate) attempt: Attempt,
 }
 
+/// What is left of a note.
+pub(crate) struct Brief {
+    at: usize,
+    verdict: Verdict,
+    errno: Option<i32>,
+}
+
 /// How an upstream request ended.
 #[derive(Clone, Copy)]
 pub(crate) struct Final {
@@ -61,8 +72,9 @@ pub(crate) struct Final {
     pub(crate) failed: bool,
     /// The status that nginx will answer with, where it is one.
     pub(crate) status: Option<u16>,
-    /// The response header had gone to the client.
-    pub(crate) header_sent: bool,
+    /// A failure now is one in the middle of the response: no other attempt and no error page can
+    /// take its place.
+    pub(crate) cut_short: bool,
 }
 
 impl Diagnosis {
@@ -126,12 +138,31 @@ impl Group {
             }
             Some(_) => {}
             None if !full => self.notes.push(Note { at, attempt }),
-            // The verdict is the last one's.
+            // The request's verdict is the last one's.
             None => {
                 if let Some(last) = self.notes.last_mut() {
-                    *last = Note { at, attempt };
+                    let before = std::mem::replace(last, Note { at, attempt });
+                    self.brief.extend(Brief::of(&before));
                 }
             }
         }
+    }
+
+    /// What is left of the note on an attempt, where there was no room for all of it.
+    pub(crate) fn brief(&self, at: usize) -> Option<Attempt> {
+        // In the order of their places.
+        let found = self.brief.binary_search_by_key(&at, |brief| brief.at).ok()?;
+        let Brief { verdict, errno, .. } = self.brief.get(found)?;
+        let errname = errno.and_then(diagnosis::errno::name);
+        let mut attempt = Attempt { errno: *errno, errname, ..Attempt::default() };
+        attempt.set_verdict(*verdict);
+        Some(attempt)
+    }
+}
+
+impl Brief {
+    fn of(note: &Note) -> Option<Brief> {
+        let Attempt { cause, phase, errno, .. } = note.attempt;
+        Some(Brief { at: note.at, verdict: Verdict { cause: cause?, phase: phase? }, errno })
     }
 }
