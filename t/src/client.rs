@@ -58,8 +58,8 @@ enum Stream {
 pub struct Client {
     stream: Stream,
     /// Received and not yet part of a response.
-    buf: Vec<u8>,
-    timeout: Duration,
+    pub(crate) buf: Vec<u8>,
+    pub(crate) timeout: Duration,
 }
 
 impl Client {
@@ -129,6 +129,28 @@ impl Client {
     /// Closes with RST (a unix socket is only closed).
     pub fn reset(self) -> io::Result<()> {
         self.sock().set_linger(Some(Duration::ZERO))
+    }
+
+    /// Reads until these bytes have come, and keeps them for the next response.
+    ///
+    /// # Panics
+    /// When they are late, or the connection ends before.
+    pub fn wait_for(&mut self, bytes: &[u8]) {
+        let come =
+            self.try_wait_for(bytes).unwrap_or_else(|e| panic!("{e}: {:?}", lossy(&self.buf)));
+        assert!(come, "the end after {:?}", lossy(&self.buf));
+    }
+
+    /// [`Client::wait_for`] that says whether they have come, and gives errors (late:
+    /// `WouldBlock`) back.
+    pub fn try_wait_for(&mut self, bytes: &[u8]) -> io::Result<bool> {
+        let deadline = Instant::now() + self.timeout;
+        while find(&self.buf, bytes).is_none() {
+            if !self.fill(deadline)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Reads until the server closes; whether it did so within the timeout.
@@ -242,7 +264,7 @@ impl Client {
     }
 
     /// Has `n` bytes buffered; `false` when the connection ended before.
-    fn need(&mut self, n: usize, deadline: Instant) -> io::Result<bool> {
+    pub(crate) fn need(&mut self, n: usize, deadline: Instant) -> io::Result<bool> {
         while self.buf.len() < n {
             if !self.fill(deadline)? {
                 return Ok(false);

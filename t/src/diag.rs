@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::client::Response;
 use crate::nginx::{Conf, Nginx};
+use crate::schema::check_record;
+pub use crate::status::{counts, peer, status, status_at, status_in};
 
 /// The variables with one value, by the names of their keys in the record;
 /// `proxy_status` has none.
@@ -22,7 +24,7 @@ const ATTEMPTS: [&str; 7] =
 /// in `diag.json`, all variables in `access.log` and some in the response, and
 /// the status document on the second server.
 pub fn conf(server: impl Into<String>) -> Conf {
-    let mut format = r#"{"request_id":"$request_id","status":"$status""#.to_owned();
+    let mut format = r#"{"request_id":"$request_id","uri":"$uri","status":"$status""#.to_owned();
     format.push_str(r#","addr":"$upstream_addr","json":"$upstream_diag_json""#);
     for name in VERDICT.iter().chain(&ATTEMPTS) {
         let _ = write!(format, r#","{name}":"$upstream_diag_{name}""#);
@@ -53,15 +55,33 @@ pub struct Seen {
 /// # Panics
 /// When one of them does not come, or when they contradict each other.
 pub fn seen(nginx: &Nginx, n: usize) -> Seen {
-    let record = nginx.wait_json_lines("diag.json", n + 1).swap_remove(n);
-    let id = &record["request_id"];
-    assert!(id.is_string(), "no request_id: {record}");
-    let find = || nginx.json_log("access.log").into_iter().find(|line| &line["request_id"] == id);
-    let line = crate::eventually("the line in the access log", crate::client::TIMEOUT, find);
-    let Value::Object(variables) = line else { panic!("not an object: {line}") };
-    let seen = Seen { record, variables };
+    let seen = found(nginx, n);
+    assert!(seen.record["subrequest"].is_null(), "a subrequest: {:#}", seen.record);
     seen.check();
     seen
+}
+
+/// [`seen`] for a subrequest: the variables are those of its main request, which are its own
+/// only where they say so ([`Seen::explains`]).
+///
+/// # Panics
+/// When it is none, or the record or the line does not come.
+pub fn subrequest(nginx: &Nginx, n: usize) -> Seen {
+    let seen = found(nginx, n);
+    assert_eq!(seen.record["subrequest"], true, "{:#}", seen.record);
+    seen
+}
+
+/// Record `n` with the latest line of its request, which is the main request's.
+fn found(nginx: &Nginx, n: usize) -> Seen {
+    let record = nginx.wait_json_lines("diag.json", n + 1).swap_remove(n);
+    check_record(&record);
+    let id = &record["request_id"];
+    assert!(id.is_string(), "no request_id: {record}");
+    let find = || nginx.json_log("access.log").into_iter().rfind(|line| &line["request_id"] == id);
+    let line = crate::eventually("the line in the access log", crate::client::TIMEOUT, find);
+    let Value::Object(variables) = line else { panic!("not an object: {line}") };
+    Seen { record, variables }
 }
 
 impl Seen {
@@ -98,13 +118,45 @@ impl Seen {
             ("X-Outcome", "outcome"),
             ("Proxy-Status", "proxy_status"),
         ] {
-            assert_eq!(response.header(header), Some(self.variable(name)), "{response:?}");
+            // nginx sends no header with an empty value.
+            let value = response.header(header).unwrap_or_default();
+            assert_eq!(value, self.variable(name), "{header} in {response:?}");
         }
+        self
+    }
+
+    /// Checks that the main request has its variables from this subrequest.
+    ///
+    /// # Panics
+    /// When it has others.
+    pub fn explains(&self) -> &Self {
+        self.check_verdict();
+        for name in ATTEMPTS {
+            // What they line up with is the subrequest's own $upstream_addr.
+            assert_eq!(values(self.variable(name)).0, self.attempt_values(name), "{name}");
+        }
+        self
+    }
+
+    /// Checks that the main request has no variables: nothing is wrong with it.
+    ///
+    /// # Panics
+    /// When it has one.
+    pub fn explains_nothing(&self) -> &Self {
+        let empty = Value::Object(self.variables.clone());
+        assert_empty(&empty);
         self
     }
 
     /// Checks what holds for every record: that the variables say what it says.
     fn check(&self) {
+        self.check_verdict();
+        // "009" for a response without a status line.
+        assert_eq!(self.variable("status").parse().ok(), self.record["status"].as_u64());
+        self.check_attempts();
+    }
+
+    fn check_verdict(&self) {
         let record = &self.record;
         for name in VERDICT {
             let value = match name {
@@ -120,8 +172,6 @@ impl Seen {
         assert!(member.starts_with("nginx; ") && member.ends_with(&details), "{member}");
         let error = format!("; error={};", record["proxy_error"].as_str().unwrap_or_default());
         assert!(cause == "upstream_response" || member.contains(&error), "{member}");
-        // "009" for a response without a status line.
-        assert_eq!(self.variable("status").parse().ok(), record["status"].as_u64());
 
         let mut json: Value = serde_json::from_str(self.variable("json")).expect("a JSON variable");
         for time in ["time", "request_time"] {
@@ -129,17 +179,27 @@ impl Seen {
             json[time] = record[time].clone();
         }
         assert_eq!(&json, record);
-        self.check_attempts();
+    }
+
+    fn attempts(&self) -> &[Value] {
+        self.record["attempts"].as_array().expect("attempts")
+    }
+
+    /// What a variable has to say. Without any attempt there is one value, an empty one.
+    fn attempt_values(&self, name: &str) -> Vec<String> {
+        match self.attempts() {
+            [] => vec![String::new()],
+            attempts => attempts.iter().map(|attempt| attempt_value(attempt, name)).collect(),
+        }
     }
 
     fn check_attempts(&self) {
-        let attempts = self.record["attempts"].as_array().expect("attempts");
+        let attempts = self.attempts();
         let (addrs, separators) = values(self.variable("addr"));
         for name in ATTEMPTS {
             let (found, between) = values(self.variable(name));
             assert_eq!(between, separators, "{name} beside {addrs:?}: {found:?}");
-            let wanted: Vec<String> = attempts.iter().map(|a| attempt_value(a, name)).collect();
-            assert_eq!(found, wanted, "{name} in {:#}", self.record);
+            assert_eq!(found, self.attempt_values(name), "{name} in {:#}", self.record);
         }
         // nginx knows no address where it made no connection; there is one attempt all the same.
         if addrs != [""] {
@@ -241,7 +301,9 @@ pub fn finish(nginx: &Nginx) {
         assert_eq!(total, count, "{name} in {status:#}");
     }
     let sum = |v: &Value| -> u64 {
-        v.as_object().map_or(0, |all| all.values().filter_map(Value::as_u64).sum())
+        // How many requests there were counts the good ones too.
+        let all = v.as_object().into_iter().flatten().filter(|(name, _)| *name != "requests");
+        all.filter_map(|(_, count)| count.as_u64()).sum()
     };
     let wanted = u64::try_from(records.len()).expect("few records");
     assert_eq!((sum(totals), sum(&totals["causes"])), (wanted, wanted), "{status:#}");
@@ -251,21 +313,20 @@ pub fn finish(nginx: &Nginx) {
 
     for line in nginx.json_log("access.log") {
         if !records.iter().any(|record| record["request_id"] == line["request_id"]) {
-            for name in VERDICT.iter().chain(&ATTEMPTS) {
-                assert_eq!(line[name], "", "{name} without a record: {line:#}");
-            }
+            assert_empty(&line);
         }
     }
     nginx.stop();
 }
 
-/// The status document.
+/// Checks that all variables in a line of the access log are empty.
 ///
 /// # Panics
-/// When it is not JSON.
-pub fn status(nginx: &Nginx) -> Value {
-    let text = nginx.connect_to(1).get("/").text();
-    serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"))
+/// When one is not.
+pub fn assert_empty(line: &Value) {
+    for name in VERDICT.iter().chain(&ATTEMPTS).chain(&["json"]) {
+        assert_eq!(line[name], "", "{name} without a failure: {line:#}");
+    }
 }
 
 #[cfg(test)]

@@ -14,22 +14,28 @@
     reason = "test support: a broken assumption is a failed test and should stop it at once"
 )]
 
+pub mod backend;
 pub mod client;
 pub mod diag;
 pub mod dns;
 pub mod nginx;
 pub mod ports;
+pub mod schema;
+mod status;
+pub mod streams;
 pub mod upstream;
 mod wait;
 
+pub use backend::Backend;
 pub use client::{Client, Response};
 pub use dns::{Answer, Dns};
 pub use nginx::{Conf, ErrorLog, Nginx, netns_available};
 pub use rustix::process::Signal;
+pub use streams::Streams;
 pub use upstream::guards::{
     FullBacklog, RefusedPort, dead_unix, full_backlog_tcp, full_backlog_unix, refused_port,
 };
-pub use upstream::{Conn, Gate, Step, Upstream, fastcgi, h2, script, tls};
+pub use upstream::{Conn, Gate, Step, Upstream, fastcgi, h2, protocol, script, tls};
 pub use wait::{eventually, poll};
 
 use std::fs::{Permissions, set_permissions};

@@ -14,7 +14,7 @@ use std::process::Command;
 
 use serde_json::Value;
 use t::dns::NXDOMAIN;
-use t::{Conf, Dns, Nginx, Upstream, script};
+use t::{Dns, Upstream, script, streams};
 
 #[path = "bending/success.rs"]
 mod success;
@@ -245,15 +245,12 @@ fn http2_clients_are_diagnosed_alike() {
         eprintln!("not tested: there is no curl that speaks HTTP/2");
         return;
     }
-    // Since 1.25.1 it is a directive of its own.
-    let (own, _) = Nginx::check(&Conf::new("http2 on;").without_module());
-    let listen =
-        if own { "http2 on; listen 127.0.0.1:{port};" } else { "listen 127.0.0.1:{port} http2;" };
     let closing = Upstream::tcp(script::close_at_once());
     let world = world(&format!(
-        "{listen} location /dead {{ proxy_pass http://@dead0; }}
+        "{} location /dead {{ proxy_pass http://@dead0; }}
          location /closing {{ proxy_pass http://{}; }}
          location /good {{ proxy_pass http://@good; }}",
+        streams::listen(),
         closing.addr()
     ));
     let wanted = [
@@ -273,33 +270,4 @@ fn http2_clients_are_diagnosed_alike() {
     }
     world.nginx.wait_json_lines("access.log", 3);
     world.failed(2);
-
-    // Streams of one connection, which curl 7.88 does not keep open.
-    let mut client = world.nginx.connect();
-    let mut frames = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
-    for (stream, (path, ..)) in [1, 3, 5].into_iter().zip(wanted) {
-        // :method GET, :scheme http, :path, :authority
-        let mut block = b"\x82\x86\x04".to_vec();
-        block.extend(u8::try_from(path.len()));
-        block.extend([path.as_bytes(), b"\x01\x01x"].concat());
-        frames.extend([0, 0]);
-        frames.extend(u8::try_from(block.len()));
-        // HEADERS, END_STREAM and END_HEADERS
-        frames.extend([1, 5, 0, 0, 0, stream]);
-        frames.extend(block);
-    }
-    client.send(&frames).expect("sent");
-    world.nginx.wait_json_lines("access.log", 6);
-    world.failed(4);
-    let mut records = world.records();
-    // Streams end in any order.
-    records[2..].sort_by_key(|record| record["uri"] != "/dead");
-    let failed = wanted.iter().filter(|(.., cause)| !cause.is_empty());
-    for (record, (uri, _, cause)) in records.iter().zip(failed.clone().chain(failed)) {
-        assert_eq!((&record["uri"], &record["cause"]), (&(*uri).into(), &(*cause).into()));
-        assert_eq!((&record["status"], &record["outcome"]), (&502.into(), &"failed".into()));
-        assert_eq!((&record["method"], &record["client"]), (&"GET".into(), &"127.0.0.1".into()));
-        assert_eq!(record["attempts"].as_array().map(Vec::len), Some(1));
-    }
-    assert_eq!(records[2]["connection"], records[3]["connection"]);
 }

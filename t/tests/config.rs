@@ -15,6 +15,11 @@ use std::process::{Command, Stdio};
 use nginx_setup::Name;
 use t::{Conf, Nginx};
 
+#[path = "config/values.rs"]
+mod values;
+#[path = "config/zone.rs"]
+mod zone;
+
 /// Where a directive stands.
 #[derive(Clone, Copy, Debug)]
 enum Place {
@@ -76,126 +81,6 @@ fn accepted(place: Place, directives: &str) {
     }
 }
 
-/// Guards against values and parameters that are taken for something else, or ignored.
-#[test]
-fn bad_values_are_refused() {
-    for (place, directives, words) in [
-        (
-            Http,
-            "upstream_diag maybe;",
-            r#"invalid value "maybe" in "upstream_diag" directive, it must be "on" or "off""#,
-        ),
-        // Flags are written in one way, in lower case.
-        (
-            Location,
-            "upstream_diag ON;",
-            r#"invalid value "ON" in "upstream_diag" directive, it must be "on" or "off""#,
-        ),
-        (
-            Server,
-            "upstream_diag_query 1;",
-            r#"invalid value "1" in "upstream_diag_query" directive, it must be "on" or "off""#,
-        ),
-        // The value must not be taken for a format.
-        (
-            Http,
-            "upstream_diag '%s%n%p';",
-            r#"invalid value "%s%n%p" in "upstream_diag" directive, it must be "on" or "off""#,
-        ),
-        (
-            Http,
-            "upstream_diag_zone 2x;",
-            r#"invalid zone size "2x" in "upstream_diag_zone" directive"#,
-        ),
-        (
-            Http,
-            "upstream_diag_zone -1m;",
-            r#"invalid zone size "-1m" in "upstream_diag_zone" directive"#,
-        ),
-        (
-            Http,
-            "upstream_diag_zone '';",
-            r#"invalid zone size "" in "upstream_diag_zone" directive"#,
-        ),
-        (
-            Http,
-            "upstream_diag_zone 99999999999999999999m;",
-            r#"invalid zone size "99999999999999999999m" in "upstream_diag_zone" directive"#,
-        ),
-        (
-            Http,
-            "upstream_diag_zone 4k;",
-            r#"zone size "4k" in "upstream_diag_zone" directive is too small, it must be at least 32k"#,
-        ),
-        (
-            Http,
-            "upstream_diag_zone 0;",
-            r#"zone size "0" in "upstream_diag_zone" directive is too small, it must be at least 32k"#,
-        ),
-        (
-            Http,
-            "upstream_diag_zone 2m nonsense;",
-            r#"invalid parameter "nonsense" in "upstream_diag_zone" directive"#,
-        ),
-        (
-            Http,
-            "upstream_diag_zone 2m nonsense=1;",
-            r#"invalid parameter "nonsense=1" in "upstream_diag_zone" directive"#,
-        ),
-        (
-            Location,
-            "upstream_diag_status xml;",
-            r#"the format "xml" in "upstream_diag_status" directive is not known, it must be "json""#,
-        ),
-        (
-            Http,
-            "upstream_diag_log a.log nonsense;",
-            r#"invalid parameter "nonsense" in "upstream_diag_log" directive"#,
-        ),
-        (
-            Http,
-            "upstream_diag_log a.log if;",
-            r#"invalid parameter "if" in "upstream_diag_log" directive"#,
-        ),
-        (
-            Http,
-            "upstream_diag_log a.log if=;",
-            r#"invalid parameter "if=" in "upstream_diag_log" directive"#,
-        ),
-        (
-            Http,
-            "upstream_diag_log a.log if=$arg_a if=$arg_b;",
-            r#"invalid parameter "if=$arg_b" in "upstream_diag_log" directive"#,
-        ),
-        (Http, "upstream_diag_log a.log if=$;", "invalid variable name"),
-        (Http, "upstream_diag_log '';", r#"invalid parameter "" in "upstream_diag_log" directive"#),
-        (
-            Location,
-            "upstream_diag_log off if=$arg_a;",
-            r#"a parameter stands behind "off" in "upstream_diag_log" directive"#,
-        ),
-        (Http, "upstream_diag_log syslog:;", r#"unknown syslog parameter """#),
-        (Http, "upstream_diag_log syslog:tag=x;", "no syslog server specified"),
-        (
-            Http,
-            "upstream_diag_log syslog:server=127.0.0.1,nonsense=1;",
-            r#"unknown syslog parameter "nonsense=1""#,
-        ),
-        (
-            Http,
-            "upstream_diag_log syslog:server=127.0.0.1:99999;",
-            r#"invalid port in syslog server "127.0.0.1:99999""#,
-        ),
-        (
-            Server,
-            "upstream_diag_log syslog:server=127.0.0.1,severity=loud;",
-            r#"unknown syslog severity "loud""#,
-        ),
-    ] {
-        refused(place, directives, words, Some(3));
-    }
-}
-
 /// Guards against arguments that are missing or too many, and nobody says so.
 #[test]
 fn wrong_numbers_of_arguments_are_refused() {
@@ -203,10 +88,12 @@ fn wrong_numbers_of_arguments_are_refused() {
         (Http, "upstream_diag;"),
         (Http, "upstream_diag on on;"),
         (Http, "upstream_diag_zone;"),
+        (Http, "upstream_diag_zone; upstream_diag on;"),
         (Http, "upstream_diag_log;"),
         (Http, "upstream_diag_query;"),
         (Http, "upstream_diag_query on on;"),
         (Location, "upstream_diag_status json json;"),
+        (Location, "upstream_diag_status json prometheus;"),
     ] {
         let name = directives.split([' ', ';']).next().unwrap_or_default();
         let words = format!("invalid number of arguments in \"{name}\" directive");
@@ -226,6 +113,7 @@ fn duplicates_are_refused() {
         (Server, "upstream_diag_query on;", "upstream_diag_query off;"),
         (Location, "upstream_diag_status;", "upstream_diag_status;"),
         (Location, "upstream_diag_status json;", "upstream_diag_status;"),
+        (Location, "upstream_diag_status prometheus;", "upstream_diag_status json;"),
     ] {
         let name = second.split([' ', ';']).next().unwrap_or_default();
         let words = format!("\"{name}\" directive is duplicate");
@@ -288,8 +176,11 @@ fn good_configurations_pass() {
         (Http, ""),
         (Http, "upstream_diag on;"),
         (Http, "upstream_diag off;"),
-        (Http, "upstream_diag on; upstream_diag_zone 32k;"),
+        (Http, "upstream_diag on; upstream_diag_zone 140k;"),
         (Http, "upstream_diag_zone 64M; upstream_diag on;"),
+        (Http, "upstream_diag_zone 1m peers=20; upstream_diag on;"),
+        (Http, "upstream_diag_zone 1m events=20;"),
+        (Http, "upstream_diag_zone 8m events=100 peers=3000; upstream_diag on;"),
         // A zone that nobody uses, a log that nobody writes.
         (Http, "upstream_diag_zone 1m;"),
         (Http, "upstream_diag_log a.log;"),
@@ -302,6 +193,12 @@ fn good_configurations_pass() {
              upstream_diag_log b.log if=$upstream_diag_cause;
              upstream_diag_log syslog:server=127.0.0.1:1,tag=diag,severity=error,nohostname;",
         ),
+        (
+            Location,
+            "upstream_diag_log a.log rate=1r/s; upstream_diag_log a.log rate=4294967295r/s;
+             upstream_diag_log b.log if=$arg_x rate=5r/s;
+             upstream_diag_log syslog:server=127.0.0.1:1 rate=5r/s if=$arg_x;",
+        ),
         // What a block above has may be said again, or otherwise.
         (
             Http,
@@ -311,6 +208,7 @@ fn good_configurations_pass() {
         ),
         (Location, "upstream_diag_status;"),
         (Location, "upstream_diag_status json; allow 127.0.0.1; deny all;"),
+        (Location, "upstream_diag on; upstream_diag_status prometheus;"),
         // Variables are there whether or not anything is diagnosed.
         (
             Http,

@@ -78,20 +78,6 @@ fn a_subrequest() {
     assert_eq!(response.header("X-Cause"), Some("upstream_response"));
 }
 
-/// Without a group of servers nginx calls nothing that the module could listen to, so it goes by
-/// the location in which the request ends. Guards against such errors being lost.
-#[test]
-fn an_address_made_at_run_time() {
-    let up = Upstream::tcp(script::status(504));
-    let nginx = Nginx::start(diag::conf("location / { proxy_pass http://$arg_to; }"));
-    let response = nginx.get(&format!("/?to={}", up.addr()));
-    assert_eq!(response.status, 504);
-    diag::seen(&nginx, 0)
-        .expect("upstream_response", &json!({"status": 504, "outcome": "passed", "uri": "/"}))
-        .in_header(&response);
-    diag::finish(&nginx);
-}
-
 /// An address that cannot be used makes no entry in nginx's list of attempts. Guards against its
 /// failure being put down to the good peer of the fallback, and the answer counted as cut.
 #[test]

@@ -70,7 +70,7 @@ impl Conf {
         }
     }
 
-    /// Adds main-level directives.
+    /// Adds main-level directives; `master_process` is on without one.
     pub fn main(mut self, text: impl AsRef<str>) -> Self {
         push(&mut self.main, text.as_ref());
         self
@@ -154,7 +154,11 @@ impl Conf {
         if let Some(module) = module {
             let _ = writeln!(t, "load_module \"{}\";", module.display());
         }
-        let _ = writeln!(t, "daemon off;\nmaster_process on;\nworker_processes {};", self.workers);
+        let master = match self.main.contains("master_process") {
+            true => "",
+            false => "master_process on;\n",
+        };
+        let _ = writeln!(t, "daemon off;\n{master}worker_processes {};", self.workers);
         t.push_str("pid {prefix}/nginx.pid;\n");
         match &self.error_log {
             ErrorLog::Level(level) => {

@@ -4,7 +4,7 @@ mod conf;
 mod control;
 mod locate;
 mod logs;
-mod process;
+pub(crate) mod process;
 
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt as _;

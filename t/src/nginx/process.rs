@@ -15,6 +15,7 @@ pub(super) struct Process {
 /// Fields of /proc/<pid>/stat.
 struct Stat {
     parent: u32,
+    group: u32,
     started: u64,
     dead: bool,
 }
@@ -72,15 +73,22 @@ pub(super) fn process(pid: u32) -> Option<Process> {
 
 /// The children of a process.
 pub(super) fn children(parent: u32) -> Vec<Process> {
-    let Ok(proc) = fs::read_dir("/proc") else {
-        return Vec::new();
-    };
-    proc.flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .filter_map(|pid| stat(pid).map(|s| (pid, s)))
-        .filter(|(_, s)| s.parent == parent && !s.dead)
+    alive()
+        .filter(|(_, s)| s.parent == parent)
         .map(|(pid, s)| Process { pid, started: s.started })
         .collect()
+}
+
+/// Whether one of a group's processes is still there, with what it has open.
+pub(crate) fn group_is_alive(group: u32) -> bool {
+    alive().any(|(_, s)| s.group == group)
+}
+
+fn alive() -> impl Iterator<Item = (u32, Stat)> {
+    let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
+    pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter_map(|pid| stat(pid).map(|s| (pid, s)))
+        .filter(|(_, s)| !s.dead)
 }
 
 fn stat(pid: u32) -> Option<Stat> {
@@ -92,7 +100,8 @@ fn stat(pid: u32) -> Option<Stat> {
     let mut fields = rest.split_ascii_whitespace();
     let state = fields.next()?;
     let parent = fields.next()?.parse().ok()?;
-    // Field 22 of all; 3 and 4 are taken.
-    let started = fields.nth(17)?.parse().ok()?;
-    Some(Stat { parent, started, dead: matches!(state, "Z" | "X") })
+    let group = fields.next()?.parse().ok()?;
+    // Field 22 of all; 3 to 5 are taken.
+    let started = fields.nth(16)?.parse().ok()?;
+    Some(Stat { parent, group, started, dead: matches!(state, "Z" | "X") })
 }

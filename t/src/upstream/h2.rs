@@ -22,8 +22,10 @@ pub const END_HEADERS: u8 = 4;
 /// The stream of the first request.
 pub const STREAM: u32 = 1;
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const FRAME_HEADER: usize = 9;
+/// What a client says first.
+pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Length of what stands before the payload of a frame.
+pub const FRAME_HEADER: usize = 9;
 
 /// A frame.
 ///
@@ -51,13 +53,21 @@ pub fn settings() -> Vec<u8> {
 /// # Panics
 /// When they are too long for one.
 pub fn headers(flags: u8, fields: &[(&str, &str)]) -> Vec<u8> {
+    headers_of(STREAM, flags, fields)
+}
+
+/// [`headers`] of any stream.
+///
+/// # Panics
+/// When they are too long for one frame.
+pub fn headers_of(stream: u32, flags: u8, fields: &[(&str, &str)]) -> Vec<u8> {
     let mut block = Vec::new();
     for (name, value) in fields {
         block.push(0);
         literal(&mut block, name);
         literal(&mut block, value);
     }
-    frame(HEADERS, END_HEADERS | flags, STREAM, block)
+    frame(HEADERS, END_HEADERS | flags, stream, block)
 }
 
 /// A part of the body.

@@ -4,6 +4,7 @@ mod conn;
 pub mod fastcgi;
 pub mod guards;
 pub mod h2;
+pub mod protocol;
 pub mod script;
 pub mod tls;
 
