@@ -47,6 +47,8 @@ pub(crate) struct MainConf {
     pub(crate) heads: Heads,
     /// The shared zone.
     pub(crate) zone: Option<Zone>,
+    /// The number that this configuration has in it.
+    pub(crate) generation: u32,
     /// Its memory, once that is there.
     pub(crate) memory: Option<Memory<'static>>,
     /// Its sizes.
@@ -202,7 +204,7 @@ pub(crate) fn after(cf: &mut Conf<'_>) -> bool {
 }
 
 /// When nginx begins to use the configuration: every peer of it has its place from the start.
-pub(crate) fn begin(main: &MainConf) {
+pub(crate) fn begin(main: &mut MainConf) {
     if memory_zone::starts_empty() {
         error_log::cycle_notice(
             "upstream_diag: the sizes of the zone have changed, it starts empty",
@@ -210,14 +212,12 @@ pub(crate) fn begin(main: &MainConf) {
     }
     // Read before, as that takes the locks of the peers' zones.
     let groups: Vec<_> = main.groups.peers().collect();
-    main.locked(|memory, _| {
-        memory.begin_configuration();
-        for (group, peers) in &groups {
-            for peer in peers {
-                memory.configure(group.as_bytes(), peer.name.as_bytes(), time::current_msec());
-            }
-        }
-    });
+    let named: Vec<(&str, Vec<&str>)> = groups
+        .iter()
+        .map(|(name, peers)| (*name, peers.iter().map(|peer| peer.name.as_str()).collect()))
+        .collect();
+    let generation = main.locked(|memory, _| memory.configure(&named, time::current_msec()));
+    main.generation = generation.unwrap_or(0);
 }
 
 fn flag(cf: &Conf<'_>, directive: &'static str, before: Option<bool>) -> Result<bool, ConfError> {

@@ -72,5 +72,7 @@ unsafe fn came(r: *mut ngx_http_request_t) {
     }
     // It is counted when the upstream request ends: until then nothing else of it is looked up.
     // Nothing here can panic.
-    request.keep(upstream.header_size().unwrap_or(0));
+    if !request.is_cached() {
+        request.keep(upstream.header_size().unwrap_or(0));
+    }
 }

@@ -177,13 +177,20 @@ fn original(request: Request<'_>, upstream: Upstream<'_>) -> Option<Finalize> {
 /// `ngx_http_handler_pt` of the log phase.
 pub(super) unsafe extern "C" fn log_phase(r: *mut ngx_http_request_t) -> ngx_int_t {
     // SAFETY: nginx calls a phase handler with a live request.
-    if let Some(request) = unsafe { Request::from_raw(r) }
-        && (LIVE.load(Ordering::Relaxed) != 0
+    if let Some(request) = unsafe { Request::from_raw(r) } {
+        // Where another module stands in front of nginx's handler of connections.
+        super::log::learn_handler(request);
+        let watched = is_watched(request);
+        if !watched && let Some(upstream) = request.upstream() {
+            guard((), || observe::count_unwatched(request, upstream));
+        }
+        if LIVE.load(Ordering::Relaxed) != 0
             || observe::answers_gateway_error(request)
             // What was watched to its end has left a record, or has not failed.
-            || (!is_watched(request) && observe::unnoted_error(request)))
-    {
-        guard_or(|| present::emit(request), || disable(request));
+            || (!watched && observe::unnoted_error(request))
+        {
+            guard_or(|| present::emit(request), || disable(request));
+        }
     }
     NGX_OK as ngx_int_t
 }

@@ -77,6 +77,16 @@ unsafe extern "C" fn learn(c: *mut ngx_connection_t) {
     }
 }
 
+/// Learns the handler from a request, if it is not known yet.
+#[inline]
+pub(super) fn learn_handler(request: Request<'_>) {
+    if HTTP_LOG_HANDLER.load(Ordering::Relaxed) == 0 {
+        // SAFETY: a request has a connection, and that a log (ngx_http_init_connection).
+        let handler = unsafe { (*(*request.raw().connection).log).handler };
+        HTTP_LOG_HANDLER.store(address(handler), Ordering::Relaxed);
+    }
+}
+
 /// The listening sockets of a cycle.
 fn listening<'a>(cycle: &ngx_cycle_t) -> &'a mut [ngx_listening_t] {
     // SAFETY: the cycle's array of listening sockets; the process has one thread, and nginx does

@@ -155,15 +155,14 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// Those of the last upstream request: what comes behind the last entry that only separates
-    /// (`ngx_http_upstream_init_request`). Of the entries only the last can be an attempt without
-    /// a peer, as nginx ends the upstream request with that.
+    /// Those of the last upstream request: what comes behind the last entry that only separates.
     #[inline]
     pub(crate) fn last_states(&self) -> &'a [State] {
         let states = self.states();
-        let Some((_, before)) = states.split_last() else { return states };
-        let first = before.iter().rposition(|state| state.peer().is_none());
-        first.map_or(states, |at| states.get(at.saturating_add(1)..).unwrap_or_default())
+        match states.iter().rposition(State::is_separator) {
+            Some(at) => states.get(at.saturating_add(1)..).unwrap_or_default(),
+            None => states,
+        }
     }
 
     /// Serial number of the client's connection.
@@ -218,16 +217,32 @@ impl<'a> Request<'a> {
         unsafe { string::bytes(&self.raw().args) }
     }
 
-    /// Whether the response, or the error in its place, is from nginx's cache.
+    /// The status that nginx's cache held, if the response, or the error in its place, is from
+    /// there. nginx caches its own 502 and 504 as nothing but a status, without a response
+    /// (`ngx_http_upstream_cache`).
     #[cfg(nginx_http_cache)]
-    pub(crate) fn is_from_cache(&self) -> bool {
-        self.raw().cached() != 0 || self.upstream().is_some_and(|u| u.is_cache_hit())
+    pub(crate) fn cached_status(&self) -> Option<u16> {
+        let upstream = self.upstream()?;
+        let status = if self.is_cached() {
+            upstream.raw().headers_in.status_n
+        } else if upstream.is_cache_hit() {
+            // SAFETY: NULL or the request's cache state, in its pool.
+            unsafe { self.raw().cache.as_ref()?.error }
+        } else {
+            return None;
+        };
+        u16::try_from(status).ok()
     }
 
     /// As above, in an nginx that was built without a cache.
     #[cfg(not(nginx_http_cache))]
-    pub(crate) fn is_from_cache(&self) -> bool {
-        false
+    pub(crate) fn cached_status(&self) -> Option<u16> {
+        None
+    }
+
+    /// `r->cached`: the response is from the cache.
+    pub(crate) fn is_cached(&self) -> bool {
+        self.raw().cached() != 0
     }
 
     /// nginx has redirected the request to an error page, so that its location is not the one in

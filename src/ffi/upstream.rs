@@ -9,6 +9,7 @@ use nginx_sys::{
     ngx_msec_t,
 };
 
+use super::request::Request;
 use super::{module, socket, string};
 
 /// Identity of an upstream request while the request's pool lives.
@@ -178,8 +179,7 @@ impl<'a> Upstream<'a> {
         0
     }
 
-    /// `$upstream_cache_status` is `HIT`: no peer was asked. nginx caches its own 502 and 504 as
-    /// nothing but a status, without a response (`ngx_http_upstream_cache`).
+    /// `$upstream_cache_status` is `HIT`: no peer was asked.
     #[cfg(nginx_http_cache)]
     pub(super) fn is_cache_hit(&self) -> bool {
         self.raw().cache_status() == nginx_sys::NGX_HTTP_CACHE_HIT
@@ -213,10 +213,19 @@ impl<'a> Upstream<'a> {
         (state > 0).then_some(state as i64)
     }
 
-    /// The name to be resolved.
-    pub(crate) fn resolved_host(&self) -> Option<&'a [u8]> {
+    /// The host of an address made at run time; with its port where the host alone would be the
+    /// name of a group, which a client must not be able to speak ill of.
+    fn resolved_name(&self) -> Option<String> {
         // SAFETY: as above; the host's text lives in the request's pool.
-        unsafe { self.raw().resolved.as_ref().map(|resolved| string::bytes(&resolved.host)) }
+        let (host, port) = unsafe {
+            let resolved = self.raw().resolved.as_ref()?;
+            (diagnosis::text(string::bytes(&resolved.host)), resolved.port)
+        };
+        // SAFETY: the request lives for 'a, and is only read.
+        let request = unsafe { Request::from_raw(std::ptr::from_ref(self.request).cast_mut()) };
+        let main = request.and_then(|request| request.main_conf());
+        let taken = main.is_some_and(|main| main.groups.has(&host));
+        Some(if taken { format!("{host}:{port}") } else { host })
     }
 
     /// Address of the group; 0 where the address was made at run time.
@@ -253,7 +262,7 @@ impl<'a> Upstream<'a> {
         };
         match self.group() {
             Some(group) => Some(name_of(group)),
-            None => self.resolved_host().map(diagnosis::text).or_else(|| configured().map(name_of)),
+            None => self.resolved_name().or_else(|| configured().map(name_of)),
         }
     }
 
@@ -280,6 +289,14 @@ impl State {
     pub(crate) fn peer(&self) -> Option<&[u8]> {
         // SAFETY: NULL or a name that nginx keeps for as long as the request.
         unsafe { string::bytes_at(self.0.peer) }
+    }
+
+    /// Whether it stands between the attempts of two upstream requests: all zeros, while those of an
+    /// attempt have -1 for times that were not reached (`ngx_http_upstream_init_request`,
+    /// `ngx_http_upstream_connect`).
+    #[inline]
+    pub(crate) fn is_separator(&self) -> bool {
+        self.0.peer.is_null() && self.0.header_time == 0 && self.0.connect_time == 0
     }
 
     /// `$upstream_status`; 0 if there is none.

@@ -88,6 +88,11 @@ impl Groups {
         self.find(at).map(|known| known.name.as_str())
     }
 
+    /// Whether there is a group of this name.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|known| known.name == name)
+    }
+
     fn find(&self, at: usize) -> Option<&Known> {
         let found = self.0.binary_search_by_key(&at, |known| known.at).ok()?;
         self.0.get(found)

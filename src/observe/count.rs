@@ -44,12 +44,16 @@ pub(crate) fn count(request: Request<'_>, upstream: Upstream<'_>, noted: bool) {
         count_noted(request, upstream, main);
         return;
     }
-    for state in request.last_states() {
+    let states = request.last_states();
+    for (at, state) in states.iter().enumerate() {
         let Some(name) = state.peer() else { continue };
         let Some(place) = place(main, upstream, name) else { continue };
         place.count(memory.head(), ended(state), time::current_msec());
-        count_connect(place, upstream, state);
-        count_header(place, request);
+        // Of the last, nginx still knows whether its connection was reused.
+        if at.saturating_add(1) == states.len() {
+            count_connect(place, upstream, state);
+            count_header(place, request);
+        }
     }
 }
 
@@ -63,6 +67,27 @@ fn count_header(place: Place<'_>, request: Request<'_>) {
             place.upstream.count_header(size as u64);
             request.keep(0);
         }
+    }
+}
+
+/// Counts a request whose upstream has an address that was made at run time, and that was given up
+/// before anything came of it: nothing could watch that. Called in the log phase.
+pub(crate) fn count_unwatched(request: Request<'_>, upstream: Upstream<'_>) {
+    let enabled = request.loc_conf().is_some_and(|conf| conf.enabled());
+    let asked = !request.states().is_empty() && request.cached_status().is_none();
+    if enabled && asked && !upstream.has_group() && !request.is_post_action() {
+        count(request, upstream, false);
+    }
+}
+
+/// Counts the failure of an upstream request that never began: no hook sees its end.
+pub(super) fn count_unbegun(request: Request<'_>, upstream: Upstream<'_>, cause: Cause) {
+    let Some(main) = request.main_conf() else { return };
+    let name = upstream.group_name().unwrap_or_default();
+    if let Some(memory) = main.memory
+        && let Some(place) = look_up(main, name.as_bytes(), b"")
+    {
+        place.count(memory.head(), Attempted::Failed(cause), time::current_msec());
     }
 }
 

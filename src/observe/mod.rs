@@ -8,7 +8,7 @@ mod group;
 mod tap;
 
 pub(crate) use attempt::{Assembled, assemble};
-pub(crate) use count::{count, count_good, with_history};
+pub(crate) use count::{count, count_good, count_unwatched, with_history};
 pub(crate) use finalize::{answered_in, finalized, gave_up};
 pub(crate) use group::{cached_in_subrequest, uri};
 pub(crate) use tap::line;
@@ -43,7 +43,13 @@ pub(crate) fn answers_gateway_error(request: Request<'_>) -> bool {
 
 /// Whether a subrequest was answered with a gateway's error from the cache.
 pub(crate) fn is_cached_in_subrequest(request: Request<'_>) -> bool {
-    is_gateway_error(request) && !request.is_main() && request.is_from_cache()
+    is_gateway_error(request) && !request.is_main() && has_cached_error(request)
+}
+
+/// Whether the error is what the cache held. A redirect can have led from a good response in the
+/// cache to an error elsewhere.
+fn has_cached_error(request: Request<'_>) -> bool {
+    matches!(request.cached_status(), Some(502..=504))
 }
 
 fn is_gateway_error(request: Request<'_>) -> bool {
@@ -56,7 +62,7 @@ pub(crate) fn own_error(request: Request<'_>) -> Option<Cause> {
         return None;
     }
     request.loc_conf().filter(|conf| conf.enabled())?;
-    if request.is_from_cache() {
+    if has_cached_error(request) {
         return Some(Cause::CachedError);
     }
     // The failure of an upstream that was not to be diagnosed is no error of the configuration's.

@@ -10,6 +10,7 @@ use diagnosis::{
     Verdict, classify,
 };
 
+use super::count::count_unbegun;
 use crate::directives::LocConf;
 use crate::ffi::log::Line;
 use crate::ffi::request::Request;
@@ -41,6 +42,7 @@ pub(crate) fn line(request: Request<'_>, line: &Line<'_>) {
         if message::recognise(text, None).is_some_and(|known| known.kind == Kind::BadUrl) {
             let seen = Observation { message: text, action: line.action, ..Observation::default() };
             note(request, conf, upstream, entries, evidence(&seen, &classify(&seen)), None);
+            count_unbegun(request, upstream, Cause::InvalidUpstreamUrl);
         }
         return;
     }

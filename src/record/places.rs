@@ -22,7 +22,12 @@ struct Remembered {
     /// Address of the name.
     name: usize,
     place: Option<Place<'static>>,
+    /// Until when, for a place that stands for others: there may be room again.
+    until: u64,
 }
+
+/// How long such a place is remembered, milliseconds.
+const WHILE: u64 = 1_000;
 
 /// The bits of a product that depend on all of its factors are the upper ones.
 const SPREAD: usize = 0x9e37_79b9_7f4a_7c15_u64 as usize;
@@ -54,6 +59,9 @@ pub(crate) fn of_group(main: &MainConf, group: usize, peer: &[u8]) -> Option<Pla
     let known = slot.get();
     match known.place {
         Some(place) if known.group == group && known.name == name && place.holds(peer) => {
+            if place.is_other() && time::current_msec() >= known.until {
+                return remember(main, group, peer, slot);
+            }
             Some(place)
         }
         _ => remember(main, group, peer, slot),
@@ -68,17 +76,24 @@ fn remember(
     slot: &Cell<Remembered>,
 ) -> Option<Place<'static>> {
     let place = look_up(main, main.groups.name(group)?.as_bytes(), peer)?;
-    slot.set(Remembered { group, name: peer.as_ptr() as usize, place: Some(place) });
+    let until = time::current_msec().saturating_add(WHILE);
+    slot.set(Remembered { group, name: peer.as_ptr() as usize, place: Some(place), until });
     Some(place)
 }
 
 /// The place of a peer by name.
 #[cold]
 pub(crate) fn look_up(main: &MainConf, upstream: &[u8], peer: &[u8]) -> Option<Place<'static>> {
-    main.memory?.find(upstream, peer).or_else(|| {
+    let memory = main.memory?;
+    let place = memory.find(upstream, peer).or_else(|| {
         let add = |memory: Memory<'static>, _: &mut [u8]| {
             memory.add(upstream, peer, time::current_msec())
         };
         main.locked(add)?
-    })
+    })?;
+    // The workers of a configuration before this one only end their requests.
+    if main.generation == memory.head().generation() {
+        memory.revive(place);
+    }
+    Some(place)
 }

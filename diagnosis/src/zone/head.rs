@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use super::Layout;
 use super::rate::{Allowed, Rate};
 use super::ring::Ring;
+use super::table::State;
 use crate::cause::Cause;
 use crate::outcome::Outcome;
 use crate::status::{Dropped, Totals};
@@ -23,11 +24,10 @@ pub struct Head {
     ring_bytes: AtomicU64,
     /// Number of the configuration in use.
     pub(super) generation: AtomicU32,
-    pub(super) unfinished_peers: AtomicU32,
-    pub(super) unfinished_upstreams: AtomicU32,
     /// Keeps what follows aligned.
     _reserved: AtomicU32,
-    pub(super) searched: AtomicU64,
+    pub(super) peers_state: State,
+    pub(super) upstreams_state: State,
     requests: AtomicU64,
     outcomes: [AtomicU64; Outcome::ALL.len()],
     causes: [AtomicU64; Cause::ALL.len()],
@@ -60,10 +60,9 @@ impl Default for Head {
             peers: zero(),
             ring_bytes: zero(),
             generation: AtomicU32::new(0),
-            unfinished_peers: AtomicU32::new(0),
-            unfinished_upstreams: AtomicU32::new(0),
             _reserved: AtomicU32::new(0),
-            searched: zero(),
+            peers_state: State::default(),
+            upstreams_state: State::default(),
             requests: zero(),
             outcomes: [const { AtomicU64::new(0) }; _],
             causes: [const { AtomicU64::new(0) }; _],
@@ -114,11 +113,17 @@ impl Head {
         }
     }
 
-    /// A new configuration begins.
-    pub(super) fn begin_configuration(&self) {
-        let next = self.generation.load(Relaxed).wrapping_add(1);
-        self.generation.store(next.max(1), Relaxed);
+    /// A new configuration begins. Its number.
+    pub(super) fn begin_configuration(&self) -> u32 {
+        let next = self.generation.load(Relaxed).wrapping_add(1).max(1);
+        self.generation.store(next, Relaxed);
         self.rates.iter().for_each(Rate::begin);
+        next
+    }
+
+    /// The number of the configuration in use.
+    pub fn generation(&self) -> u32 {
+        self.generation.load(Relaxed)
     }
 
     /// Asks for a line in the log with this account, in a second since the epoch.

@@ -19,10 +19,10 @@ const LEAST: usize = 16;
 
 /// Slots beyond those of configured and resolved peers: for attempts without a peer, and for
 /// `other`.
-const MORE_PEERS: usize = 64;
+pub(super) const MORE_PEERS: usize = 64;
 
 /// Slots beyond those of named upstreams: for `other`, and for what belongs to none.
-const MORE_UPSTREAMS: usize = 2;
+pub(super) const MORE_UPSTREAMS: usize = 2;
 
 /// Sizes of the parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

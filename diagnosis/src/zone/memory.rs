@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use siphasher::sip::SipHasher13;
 
 use super::head::Head;
+use super::layout::{MORE_PEERS, MORE_UPSTREAMS};
 use super::name::fitting;
 use super::slots::{Attempted, PeerSlot, UpstreamSlot};
-use super::table::{Key, Slot, Table};
+use super::table::{Key, Label, Slot, Table};
 use super::timeline::{self, Step};
 use super::{Count, OTHER};
 use crate::cause::Cause;
@@ -34,6 +35,12 @@ pub struct Place<'m> {
 }
 
 impl Place<'_> {
+    /// Whether the peer has no place of its own: it may get one.
+    #[inline]
+    pub fn is_other(&self) -> bool {
+        self.other
+    }
+
     /// Whether the place is still that of the peer with this name.
     #[inline]
     pub fn holds(&self, peer: &[u8]) -> bool {
@@ -96,15 +103,11 @@ impl<'m> Memory<'m> {
     pub fn new(head: &'m Head, parts: Parts<'m>) -> Memory<'m> {
         Memory {
             head,
-            peers: Table {
-                slots: parts.peers,
-                index: parts.peer_index,
-                unfinished: &head.unfinished_peers,
-            },
+            peers: Table { slots: parts.peers, index: parts.peer_index, state: &head.peers_state },
             upstreams: Table {
                 slots: parts.upstreams,
                 index: parts.upstream_index,
-                unfinished: &head.unfinished_upstreams,
+                state: &head.upstreams_state,
             },
             steps: parts.steps,
         }
@@ -117,17 +120,13 @@ impl<'m> Memory<'m> {
 
     /// The place of a peer. An attempt without a peer has an empty name.
     pub fn find(&self, upstream: &[u8], peer: &[u8]) -> Option<Place<'m>> {
-        let upstream = self.find_upstream(upstream)?;
-        let name = fitting(peer, || self.hash(upstream, peer));
-        self.place(upstream, self.peers.find(self.key(upstream, &name))?)
+        self.find_peer(self.find_upstream(upstream)?, peer)
     }
 
     /// As [`Memory::find`], giving the peer a place if it has none. Without a free one it is that
     /// of `other`. Under the lock.
     pub fn add(&self, upstream: &[u8], peer: &[u8], now: u64) -> Option<Place<'m>> {
-        if let Some(place) = self.find(upstream, peer) {
-            return Some(place);
-        }
+        self.repair();
         self.add_upstream(upstream, now)
             .and_then(|at| self.add_peer(at, peer, now).or_else(|| self.add_other(at, now)))
             .or_else(|| self.add_other(self.add_upstream(OTHER.as_bytes(), now)?, now))
@@ -138,21 +137,64 @@ impl<'m> Memory<'m> {
         self.add(OTHER.as_bytes(), OTHER.as_bytes(), now);
     }
 
-    /// A new configuration begins: what it does not name is not shown any more. Under the lock.
-    pub fn begin_configuration(&self) {
-        self.head.begin_configuration();
+    /// A new configuration begins, with these upstreams and their peers: each has its place from
+    /// the start, and what only those before named is not shown any more. The configuration's
+    /// number. Under the lock.
+    pub fn configure(&self, upstreams: &[(&str, Vec<&str>)], now: u64) -> u32 {
+        self.repair();
+        let generation = self.head.begin_configuration();
+        // First what is there: what is left without a mark can give way to what is new.
+        let missing = self.mark(upstreams, generation, None);
+        let (free_upstreams, free_peers) = self.free();
+        if missing.upstreams > free_upstreams || missing.peers > free_peers {
+            self.give_up(now, KEPT);
+        }
+        let (free_upstreams, free_peers) = self.free();
+        if missing.upstreams > free_upstreams || missing.peers > free_peers {
+            self.give_up(now, 0);
+        }
+        self.mark(upstreams, generation, Some(now));
+        generation
     }
 
-    /// Gives a peer of the configuration a place. False if there is none. Under the lock.
-    pub fn configure(&self, upstream: &[u8], peer: &[u8], now: u64) -> bool {
-        let generation = self.head.generation.load(Relaxed);
-        let Some(at) = self.add_upstream(upstream, now) else { return false };
-        if let Some(slot) = self.upstreams.slot(at) {
-            slot.label().set_configured(generation);
+    /// Marks what a configuration names. With a time it adds what is not there; else it counts
+    /// that.
+    fn mark(&self, upstreams: &[(&str, Vec<&str>)], generation: u32, add: Option<u64>) -> Missing {
+        let mut missing = Missing::default();
+        for (name, peers) in upstreams {
+            let found = match add {
+                Some(now) => self.add_upstream(name.as_bytes(), now),
+                None => self.find_upstream(name.as_bytes()),
+            };
+            let Some((at, upstream)) = found.and_then(|at| Some((at, self.upstreams.slot(at)?)))
+            else {
+                missing.upstreams = missing.upstreams.saturating_add(1);
+                missing.peers = missing.peers.saturating_add(peers.len());
+                continue;
+            };
+            upstream.label().set_configured(generation);
+            for peer in peers {
+                let found = match add {
+                    Some(now) => self.add_peer(at, peer.as_bytes(), now),
+                    None => self.find_peer(at, peer.as_bytes()),
+                };
+                match found {
+                    Some(place) => place.peer.label().set_configured(generation),
+                    None => missing.peers = missing.peers.saturating_add(1),
+                }
+            }
         }
-        let Some(place) = self.add_peer(at, peer, now) else { return false };
-        place.peer.label().set_configured(generation);
-        true
+        missing
+    }
+
+    /// Notes that a peer is in use in the configuration in use, though that does not name it: its
+    /// address is made at run time, or found by a resolver.
+    pub fn revive(&self, place: Place<'m>) {
+        for label in [place.upstream.label(), place.peer.label()] {
+            if self.is_stale(label) {
+                label.set_configured(0);
+            }
+        }
     }
 
     /// Counts a record. `now` is milliseconds on nginx's clock, `time` seconds since the epoch.
@@ -164,6 +206,7 @@ impl<'m> Memory<'m> {
         now: u64,
         time: u64,
     ) {
+        self.repair();
         self.head.count_record(outcome, cause);
         let name = upstream.unwrap_or_default().as_bytes();
         let at = self.add_upstream(name, now).or_else(|| self.add_upstream(OTHER.as_bytes(), now));
@@ -197,8 +240,8 @@ impl<'m> Memory<'m> {
         Read {
             totals: self.head.totals(),
             dropped: self.head.dropped(),
-            peers: places(ordinary(&self.peers)),
-            upstreams: places(ordinary(&self.upstreams)),
+            peers: places(self.peers.count(false)),
+            upstreams: places(self.upstreams.count(false)),
             all: all.into_iter().map(|(_, upstream)| upstream).filter(|u| !is_empty(u)).collect(),
             timeline: timeline::read(self.steps, time),
         }
@@ -206,8 +249,13 @@ impl<'m> Memory<'m> {
 
     /// Whether the configuration in use names it, or none ever did.
     fn is_shown<S: Slot>(&self, slot: &S) -> bool {
-        let configured = slot.label().configured();
-        configured == 0 || configured == self.head.generation.load(Relaxed)
+        !self.is_stale(slot.label())
+    }
+
+    /// Whether only a configuration before this one names it.
+    fn is_stale(&self, label: &Label) -> bool {
+        let configured = label.configured();
+        configured != 0 && configured != self.head.generation()
     }
 
     fn place(&self, upstream: usize, peer: usize) -> Option<Place<'m>> {
@@ -217,29 +265,31 @@ impl<'m> Memory<'m> {
 
     fn find_upstream(&self, name: &[u8]) -> Option<usize> {
         let name = fitting(name, || self.hash(0, name));
-        self.upstreams.find(self.key(0, &name))
+        self.upstreams.find(self.upstream_key(&name))
+    }
+
+    fn find_peer(&self, upstream: usize, name: &[u8]) -> Option<Place<'m>> {
+        let name = fitting(name, || self.hash(0, name));
+        self.place(upstream, self.peers.find(self.peer_key(upstream, &name)?)?)
     }
 
     fn add_upstream(&self, name: &[u8], now: u64) -> Option<usize> {
         let name = fitting(name, || self.hash(0, name));
-        let key = self.key(0, &name);
+        let key = self.upstream_key(&name);
         self.upstreams.find(key).or_else(|| {
-            let room = self.make_room(&self.upstreams, &name, now, |at, slot| {
-                let owned = || self.peers.used().any(|(_, peer)| peer.label().owner() == at);
-                slot.label().since().saturating_add(KEPT) < now && !owned()
-            });
+            let room = self.has_room(&self.upstreams, &name, MORE_UPSTREAMS, now);
             room.then(|| self.upstreams.add(key, now)).flatten()
         })
     }
 
     fn add_peer(&self, upstream: usize, name: &[u8], now: u64) -> Option<Place<'m>> {
-        let name = fitting(name, || self.hash(upstream, name));
-        let key = self.key(upstream, &name);
+        let name = fitting(name, || self.hash(0, name));
+        let key = self.peer_key(upstream, &name)?;
         let peer = self.peers.find(key).or_else(|| {
-            let room = self.make_room(&self.peers, &name, now, |_, slot| {
-                slot.last_used().saturating_add(KEPT) < now
-            });
-            room.then(|| self.peers.add(key, now)).flatten()
+            let room = self.has_room(&self.peers, &name, MORE_PEERS, now);
+            // Making room may have given up the upstream.
+            let key = if room { self.peer_key(upstream, &name)? } else { return None };
+            self.peers.add(key, now)
         })?;
         self.place(upstream, peer)
     }
@@ -249,54 +299,91 @@ impl<'m> Memory<'m> {
         Some(Place { other: true, ..place })
     }
 
-    /// Whether a table has a slot for a name, after giving up one that is not needed any more.
-    /// The slots beyond the limit are for names that stand for others.
-    fn make_room<S: Slot>(
-        &self,
-        table: &Table<'m, S>,
-        name: &[u8],
-        now: u64,
-        is_old: impl Fn(usize, &S) -> bool,
-    ) -> bool {
-        if is_substitute(name) || ordinary(table) < self.head.layout().peers {
-            return true;
+    /// Whether a table has a slot for a name, after giving up those that are not needed any more.
+    /// There are `more` for names that stand for others.
+    fn has_room<S: Slot>(&self, table: &Table<'m, S>, name: &[u8], more: usize, now: u64) -> bool {
+        if is_substitute(name) {
+            return table.count(true) < more;
         }
+        let limit = self.head.layout().peers;
         // A client that makes up names would have this search made with every request.
-        let searched = self.head.searched.load(Relaxed);
-        if searched != 0 && now.saturating_sub(searched) < SEARCH {
-            return false;
+        let searched = table.state.searched.load(Relaxed);
+        let again = searched == 0 || now.saturating_sub(searched) >= SEARCH;
+        if table.count(false) >= limit && again {
+            table.state.searched.store(now.max(1), Relaxed);
+            self.give_up(now, KEPT);
         }
-        let generation = self.head.generation.load(Relaxed);
-        let removed = |slot: &S| {
-            let configured = slot.label().configured();
-            configured != 0 && configured != generation
+        table.count(false) < limit
+    }
+
+    /// Slots that are left for upstreams and for peers.
+    fn free(&self) -> (usize, usize) {
+        let limit = self.head.layout().peers;
+        let free = |used: usize| limit.saturating_sub(used);
+        (free(self.upstreams.count(false)), free(self.peers.count(false)))
+    }
+
+    /// Gives up what only configurations before this one name, and what none does and has not been
+    /// used for so long. An upstream goes with the last of its peers, and what stood for others in
+    /// it with that.
+    fn give_up(&self, now: u64, unused: u64) {
+        let is_over = |label: &Label, used: u64| {
+            let over = label.configured() == 0 && used.saturating_add(unused) <= now;
+            !label.is_substitute() && (over || self.is_stale(label))
         };
-        let old = |(at, slot): &(usize, &S)| slot.label().configured() == 0 && is_old(*at, slot);
-        let named = || table.used().filter(|(_, slot)| !slot.label().is_substitute());
-        let found = named().find(|(_, slot)| removed(slot)).or_else(|| named().find(old));
-        match found {
-            Some((at, _)) => table.remove(at),
-            None => self.head.searched.store(now, Relaxed),
-        }
-        found.is_some()
+        let mut kept = vec![false; self.upstreams.slots.len()];
+        self.peers.remove(|_, peer| {
+            let gone = is_over(peer.label(), peer.last_used());
+            if !gone
+                && !peer.label().is_substitute()
+                && let Some(owner) = kept.get_mut(peer.label().owner())
+            {
+                *owner = true;
+            }
+            gone
+        });
+        let mut gone = vec![false; self.upstreams.slots.len()];
+        self.upstreams.remove(|at, upstream| {
+            let over = is_over(upstream.label(), upstream.label().since());
+            let over = over && kept.get(at) == Some(&false);
+            if let Some(place) = gone.get_mut(at) {
+                *place = over;
+            }
+            over
+        });
+        self.peers.remove(|_, peer| gone.get(peer.label().owner()) == Some(&true));
     }
 
-    fn key<'a>(&self, owner: usize, name: &'a [u8]) -> Key<'a> {
-        Key { hash: self.hash(owner, name), owner, name }
+    fn repair(&self) {
+        self.peers.repair();
+        self.upstreams.repair();
     }
 
-    fn hash(&self, owner: usize, name: &[u8]) -> u64 {
+    fn upstream_key<'a>(&self, name: &'a [u8]) -> Key<'a> {
+        Key { hash: self.hash(0, name), owner: 0, name }
+    }
+
+    /// Made of the upstream's key, not of its place, which another can take.
+    fn peer_key<'a>(&self, upstream: usize, name: &'a [u8]) -> Option<Key<'a>> {
+        let label = self.upstreams.slot(upstream)?.label();
+        let hash = self.hash(label.key(), name);
+        (!label.is_free()).then_some(Key { hash, owner: upstream, name })
+    }
+
+    fn hash(&self, of: u64, name: &[u8]) -> u64 {
         let [first, second] = &self.head.seed;
         let mut hasher = SipHasher13::new_with_keys(first.load(Relaxed), second.load(Relaxed));
-        hasher.write_u64(owner as u64);
+        hasher.write_u64(of);
         hasher.write(name);
         hasher.finish()
     }
 }
 
-/// Slots that are not of names which stand for others.
-fn ordinary<S: Slot>(table: &Table<'_, S>) -> usize {
-    table.used().filter(|(_, slot)| !slot.label().is_substitute()).count()
+/// How much of a configuration has no place yet.
+#[derive(Clone, Copy, Default)]
+struct Missing {
+    upstreams: usize,
+    peers: usize,
 }
 
 /// Whether an upstream stands for others and there are none.

@@ -88,6 +88,28 @@ pub(super) struct Key<'a> {
     pub(super) name: &'a [u8],
 }
 
+/// What is kept of a table besides its slots. Zeros are those of an empty one.
+#[derive(Debug, Default)]
+#[repr(C)]
+pub(super) struct State {
+    /// A change goes on. Left by a process that was killed in it.
+    unfinished: AtomicU32,
+    /// Slots in use, by whether the name stands for others.
+    named: AtomicU32,
+    substitutes: AtomicU32,
+    /// Where to look for a free slot.
+    next: AtomicU32,
+    /// When slots to be given up were looked for.
+    pub(super) searched: AtomicU64,
+}
+
+#[cfg(test)]
+impl State {
+    pub(super) fn set_unfinished(&self) {
+        self.unfinished.store(1, Relaxed);
+    }
+}
+
 /// A table.
 #[derive(Debug)]
 pub(super) struct Table<'m, S> {
@@ -95,8 +117,7 @@ pub(super) struct Table<'m, S> {
     /// Places of slots, counted from 1, by hash; 0 ends a search. A power of two of them, at
     /// least twice as many as slots.
     pub(super) index: &'m [AtomicU32],
-    /// The index is being made anew.
-    pub(super) unfinished: &'m AtomicU32,
+    pub(super) state: &'m State,
 }
 
 impl<S> Clone for Table<'_, S> {
@@ -138,13 +159,21 @@ impl<'m, S: Slot> Table<'m, S> {
         None
     }
 
+    /// Slots in use whose names stand for others, or for themselves.
+    pub(super) fn count(&self, substitutes: bool) -> usize {
+        let state = self.state;
+        let count = if substitutes { &state.substitutes } else { &state.named };
+        count.load(Relaxed) as usize
+    }
+
     /// Puts a slot into use. `None` if there is no free one. Under the lock.
     pub(super) fn add(&self, key: Key<'_>, now: u64) -> Option<usize> {
-        if self.unfinished.load(Relaxed) != 0 {
-            self.rebuild();
-        }
-        let (place, slot) =
-            self.slots.iter().enumerate().find(|(_, slot)| slot.label().is_free())?;
+        let next = self.state.next.load(Relaxed) as usize;
+        let free =
+            |place: &usize| self.slots.get(*place).is_some_and(|slot| slot.label().is_free());
+        let place = (next..self.slots.len()).chain(0..next).find(free)?;
+        let slot = self.slots.get(place)?;
+        self.state.unfinished.store(1, Relaxed);
         slot.clear();
         let label = slot.label();
         label.owner.store(u32::try_from(key.owner).ok()?, Relaxed);
@@ -155,26 +184,47 @@ impl<'m, S: Slot> Table<'m, S> {
         let hash = key.hash.max(1);
         self.point(hash, place)?;
         label.key.store(hash, Release);
+        self.count_slot(label);
+        let next = u32::try_from(place).ok()?.saturating_add(1);
+        self.state.next.store(next, Relaxed);
+        self.state.unfinished.store(0, Relaxed);
         Some(place)
     }
 
-    /// Gives a slot up. Under the lock.
-    pub(super) fn remove(&self, place: usize) {
-        if let Some(slot) = self.slots.get(place) {
-            self.unfinished.store(1, Relaxed);
-            slot.label().key.store(0, Release);
+    /// Gives slots up. Under the lock.
+    pub(super) fn remove(&self, mut gone: impl FnMut(usize, &S) -> bool) {
+        self.state.unfinished.store(1, Relaxed);
+        for (place, slot) in self.used() {
+            if gone(place, slot) {
+                slot.label().key.store(0, Release);
+            }
+        }
+        self.rebuild();
+    }
+
+    /// Mends what a process that was killed has left. Under the lock.
+    pub(super) fn repair(&self) {
+        if self.state.unfinished.load(Relaxed) != 0 {
             self.rebuild();
         }
     }
 
-    /// Makes the index anew. Set from the start, the mark outlives a process that is killed here.
     fn rebuild(&self) {
-        self.unfinished.store(1, Relaxed);
         self.index.iter().for_each(|place| place.store(0, Release));
+        for count in [&self.state.named, &self.state.substitutes, &self.state.next] {
+            count.store(0, Relaxed);
+        }
         for (place, slot) in self.used() {
             self.point(slot.label().key.load(Relaxed), place);
+            self.count_slot(slot.label());
         }
-        self.unfinished.store(0, Relaxed);
+        self.state.unfinished.store(0, Relaxed);
+    }
+
+    fn count_slot(&self, label: &Label) {
+        let state = self.state;
+        let count = if label.is_substitute() { &state.substitutes } else { &state.named };
+        count.fetch_add(1, Relaxed);
     }
 
     /// Lets the index point to a slot.
@@ -217,7 +267,7 @@ mod tests {
     fn with_table(test: impl FnOnce(Table<'_, Plain>)) {
         let slots: Vec<Plain> = (0..32).map(|_| Plain::default()).collect();
         let index: Vec<AtomicU32> = (0..64).map(|_| AtomicU32::new(0)).collect();
-        test(Table { slots: &slots, index: &index, unfinished: &AtomicU32::new(0) });
+        test(Table { slots: &slots, index: &index, state: &State::default() });
     }
 
     fn key(name: &str, hash: u64) -> Key<'_> {
@@ -235,9 +285,9 @@ mod tests {
                     table.slots[place].value.store(n, Relaxed);
                 }
                 assert_eq!(table.add(key("one more", 7), 0), None);
-                for n in (0..32).step_by(3) {
-                    table.remove(table.find(key(&name(n), n * spread)).unwrap());
-                }
+                assert_eq!(table.count(false), 32);
+                table.remove(|_, slot| slot.value.load(Relaxed).is_multiple_of(3));
+                assert_eq!((table.count(false), table.count(true)), (21, 0));
                 for n in 0..32 {
                     let found = table.find(key(&name(n), n * spread));
                     let value = found.map(|place| table.slots[place].value.load(Relaxed));
@@ -272,10 +322,12 @@ mod tests {
             for n in 0..10 {
                 table.add(key(&format!("{n}"), n), n);
             }
-            table.unfinished.store(1, Relaxed);
+            table.state.unfinished.store(1, Relaxed);
+            table.state.named.store(99, Relaxed);
             table.index.iter().for_each(|place| place.store(0, Relaxed));
             assert_eq!(table.find(key("3", 3)), None);
-            table.add(key("new", 99), 0);
+            table.repair();
+            assert_eq!(table.count(false), 10);
             for n in 0..10 {
                 assert!(table.find(key(&format!("{n}"), n)).is_some());
             }

@@ -70,11 +70,8 @@ fn entry(upstream: &str, peer: &str, requests: u64) -> (String, String, u64) {
 fn every_configured_peer_is_there_from_the_start() {
     let owned = Owned::new(16);
     let memory = owned.memory();
-    memory.begin_configuration();
-    for peer in ["10.0.0.1:80", "10.0.0.2:80"] {
-        assert!(memory.configure(b"app", peer.as_bytes(), 5));
-    }
-    assert!(memory.configure(b"db", b"unix:/run/db", 5));
+    memory
+        .configure(&[("app", vec!["10.0.0.1:80", "10.0.0.2:80"]), ("db", vec!["unix:/run/db"])], 5);
     let wanted = [
         entry("app", "10.0.0.1:80", 0),
         entry("app", "10.0.0.2:80", 0),
@@ -91,10 +88,7 @@ fn every_configured_peer_is_there_from_the_start() {
 fn a_reload_keeps_what_is_configured() {
     let owned = Owned::new(16);
     let memory = owned.memory();
-    let configure = |peers: &[&str]| {
-        memory.begin_configuration();
-        peers.iter().for_each(|peer| assert!(memory.configure(b"app", peer.as_bytes(), 1)));
-    };
+    let configure = |peers: &[&str]| memory.configure(&[("app", peers.to_vec())], 1);
     configure(&["a", "b"]);
     for peer in ["a", "b", "b"] {
         count(memory, "app", peer, Attempted::Ok, 2);
@@ -122,8 +116,7 @@ fn a_reload_keeps_what_is_configured() {
 fn past_capacity_there_is_other() {
     let owned = Owned::new(8);
     let memory = owned.memory();
-    memory.begin_configuration();
-    assert!((0..4).all(|n| memory.configure(b"app", format!("{n}").as_bytes(), 1)));
+    memory.configure(&[("app", vec!["0", "1", "2", "3"])], 1);
     for n in 0..100 {
         count(memory, "app", &format!("run time {n}"), Attempted::Ok, 10 + n);
         count(memory, &format!("host {n}"), "10.0.0.1:80", Attempted::Ok, 10 + n);
@@ -139,12 +132,99 @@ fn past_capacity_there_is_other() {
     );
     let others = all.iter().filter(|(_, peer, _)| peer == OTHER);
     assert_eq!(others.map(|(_, _, n)| n).sum::<u64>(), memory.read(0, 0).dropped.peers);
-    assert!(!memory.configure(b"app", b"one too many", 1));
     // An hour later those of the run time have not been used: they give way.
     let later = 1_000 + KEPT;
     count(memory, "app", "new", Attempted::Ok, later);
     assert!(shown(memory).contains(&entry("app", "new", 1)));
     assert!(shown(memory).contains(&entry("app", "3", 0)));
+}
+
+/// Guards against a full table in which a new group takes over what another had, counts and all.
+#[test]
+fn a_reload_of_a_full_table_moves_nothing() {
+    let owned = Owned::new(16);
+    let memory = owned.memory();
+    let names: Vec<String> = (1..=16).map(|n| format!("a{n:02}")).collect();
+    let groups = |names: &[&str]| -> Vec<(String, Vec<&'static str>)> {
+        names.iter().map(|name| ((*name).to_owned(), vec!["10.0.0.1:80"])).collect()
+    };
+    let configure = |names: &[&str]| {
+        let groups = groups(names);
+        let groups: Vec<_> = groups.iter().map(|(n, p)| (n.as_str(), p.clone())).collect();
+        memory.configure(&groups, 1)
+    };
+    let all: Vec<&str> = names.iter().map(String::as_str).collect();
+    configure(&all);
+    for (at, name) in all.iter().enumerate() {
+        (0..=at).for_each(|_| count(memory, name, "10.0.0.1:80", Attempted::Ok, 2));
+    }
+    let old = memory.find(b"a16", b"10.0.0.1:80").unwrap();
+    let with_b: Vec<&str> = std::iter::once("b").chain(all[..15].iter().copied()).collect();
+    configure(&with_b);
+    let mut left = shown(memory);
+    left.sort();
+    let mut wanted: Vec<_> =
+        (1..=15).map(|n| entry(&format!("a{n:02}"), "10.0.0.1:80", n)).collect();
+    wanted.push(entry("b", "10.0.0.1:80", 0));
+    assert_eq!(left, wanted);
+    // A worker of before does not count its last requests with another's.
+    assert!(!old.holds(b"10.0.0.1:80"));
+}
+
+/// Guards against a peer that is in use being shown no more because a configuration of before
+/// named it.
+#[test]
+fn what_is_in_use_is_shown() {
+    let owned = Owned::new(16);
+    let memory = owned.memory();
+    memory.configure(&[("app", vec!["a"])], 1);
+    memory.configure(&[("app", vec!["b"])], 1);
+    assert_eq!(shown(memory), [entry("app", "b", 0)]);
+    let place = memory.find(b"app", b"a").unwrap();
+    place.count(memory.head(), Attempted::Ok, 2);
+    memory.revive(place);
+    assert_eq!(shown(memory), [entry("app", "a", 1), entry("app", "b", 0)]);
+}
+
+/// Guards against names that clients make up, with nothing but failures to resolve them, taking
+/// the places for good.
+#[test]
+fn made_up_names_give_way() {
+    let owned = Owned::new(8);
+    let memory = owned.memory();
+    for n in 0..500 {
+        count(memory, &format!("{n}.example"), "", Attempted::Failed(Cause::DnsNotFound), n);
+    }
+    memory.configure(&[("app", vec!["a", "b"])], 1_000);
+    let all = shown(memory);
+    assert!(all.contains(&entry("app", "a", 0)) && all.contains(&entry("app", "b", 0)), "{all:?}");
+    for n in 0..200 {
+        count(memory, "app", &format!("p{n}"), Attempted::Ok, 2_000 + n);
+        count(memory, &format!("u{n}"), "", Attempted::Ok, 2_000 + n);
+    }
+    // And they come back to their own when there is room.
+    count(memory, "app", "fresh", Attempted::Ok, 10_000 + KEPT);
+    assert!(shown(memory).contains(&entry("app", "fresh", 1)));
+}
+
+/// Guards against a worker that was killed while it changed a table leaving peers twice.
+#[test]
+fn a_killed_worker_leaves_no_peer_twice() {
+    let owned = Owned::new(16);
+    let memory = owned.memory();
+    for n in 0..10 {
+        count(memory, "app", &format!("p{n}"), Attempted::Ok, 1);
+    }
+    owned.indexes[0].iter().for_each(|place| place.store(0, Relaxed));
+    memory.peers.remove(|_, _| false);
+    owned.indexes[0].iter().skip(3).for_each(|place| place.store(0, Relaxed));
+    // As rebuild() leaves it half way.
+    owned.head.peers_state.set_unfinished();
+    for n in 0..10 {
+        count(memory, "app", &format!("p{n}"), Attempted::Ok, 2);
+    }
+    let wanted: Vec<_> = (0..10).map(|n| entry("app", &format!("p{n}"), 2)).collect();
+    assert_eq!(shown(memory), wanted);
 }
 
 /// Guards against workers that count into each other's peers, or lose counts, while others add.
