@@ -71,12 +71,13 @@ fn run(world: &World, kills: &[usize]) -> Left {
 /// Fills the cache, and gives what that adds.
 fn prime(nginx: &Nginx) -> Books {
     let mut adds = Books::default();
-    for (path, status) in [("/cached/0", 502), ("/hit/0", 200)] {
+    // One after the other: the lines of two workers may come in any order.
+    let prime = |path: &str, status, lines| {
         assert_eq!(nginx.get(path).status, status, "{path}");
-    }
-    let addr =
-        |n: usize| nginx.wait_json_lines("access.log", 2)[n]["addr"].as_str().map(str::to_owned);
-    let (own, good) = (addr(0).expect("an address"), addr(1).expect("an address"));
+        let line = nginx.wait_json_lines("access.log", lines).swap_remove(lines - 1);
+        line["addr"].as_str().expect("an address").to_owned()
+    };
+    let (own, good) = (prime("/cached/0", 502, 1), prime("/hit/0", 200, 2));
     for (name, n) in [
         ("requests".to_owned(), 2),
         (format!("peer {own} {own} requests"), 1),

@@ -249,13 +249,15 @@ impl Second {
         let response = client.read_response(false).expect("a part of a response");
         assert_eq!((response.status, response.truncated), (200, true), "{cause}");
         let seen = diag::subrequest(&nginx, 0);
-        let mut attempt = json!({"peer": up.addr(), "cause": cause, "status": status[1]});
-        if let Some(message) = message {
-            attempt["message"] = message.into();
-        }
+        let attempt = json!({"peer": up.addr(), "cause": cause, "status": status[1]});
         let wanted = json!({"uri": "/big", "status": status[0], "outcome": outcome,
                             "attempts": [attempt]});
         seen.expect(cause, &wanted);
+        if let Some(message) = message {
+            // Newer versions of nginx say more.
+            let said = seen.attempt(0)["message"].as_str().unwrap_or_default();
+            assert!(said.starts_with(message), "{said}");
+        }
         assert_eq!(lines(&nginx, 1).len(), 1);
         assert_eq!(seen.variable("status"), "200");
         assert_eq!(nginx.lines("diag.json").len(), 1);
@@ -282,7 +284,7 @@ fn slices() {
 #[test]
 fn slices_that_do_not_fit() {
     for (answer, status, message) in [
-        (slice("0-3", "abcd"), 206, "unexpected range in slice response: 0-4, expected: 4-4"),
+        (slice("0-3", "abcd"), 206, "unexpected range in slice response: 0-4"),
         (script::response("whole"), 200, "unexpected status code 200 in slice response"),
     ] {
         let (cause, outcome) = ("unknown", "truncated");
