@@ -47,7 +47,7 @@ fn good(world: &mut World, share: usize) -> Vec<Kind> {
     let plain = world.server(None, answers(200));
     let kept = world.server(Some("kept"), script::ok("good"));
     world.group("kept", &format!("server {kept}; keepalive 8;"));
-    let at_run_time = world.server(None, answers(200));
+    let at_run_time = world.server(Some("127.0.0.1"), answers(200));
     let port = at_run_time.rsplit(':').next().unwrap_or_default();
     let half = share / 2;
     let var = share / 10;
@@ -56,7 +56,7 @@ fn good(world: &mut World, share: usize) -> Vec<Kind> {
         Kind::new("kept", share - half - var, pass("kept")).asks().good("kept", &kept),
         Kind::new("var", var, format!("set $port {port}; proxy_pass http://127.0.0.1:$port;"))
             .asks()
-            .good(&at_run_time, &at_run_time),
+            .good("127.0.0.1", &at_run_time),
     ]
 }
 
@@ -164,7 +164,7 @@ fn clients(world: &mut World) -> Vec<Kind> {
     let [one, two, three] = scripts;
     let silent = world.server(None, one);
     let after = [world.dead(), world.server(Some("after"), two)];
-    let at_run_time = world.server(None, three);
+    let at_run_time = world.server(Some("127.0.0.1"), three);
     let port = at_run_time.rsplit(':').next().unwrap_or_default();
     world.group("after", &format!("server {} max_fails=0; server {} backup;", after[0], after[1]));
     let part = world.server(None, |_, conn| {
@@ -188,7 +188,7 @@ fn clients(world: &mut World) -> Vec<Kind> {
         .client(Client::Leaves)
         .asks()
         .status(499)
-        .aborted(&at_run_time, &at_run_time),
+        .aborted("127.0.0.1", &at_run_time),
         Kind::new("leaves-after", 80, pass("after"))
             .client(Client::Leaves)
             .asks()
