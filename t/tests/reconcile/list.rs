@@ -182,7 +182,7 @@ fn clients(world: &mut World) -> Vec<Kind> {
         // Nothing tells of this one but its end.
         Kind::new(
             "leaves-var",
-            40,
+            80,
             format!("set $port {port}; proxy_pass http://127.0.0.1:$port;"),
         )
         .client(Client::Leaves)
