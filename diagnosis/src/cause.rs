@@ -183,7 +183,7 @@ causes! {
         "{peer} reset the HTTP/2 stream",
         "Look for the error code's reason in the upstream's log.";
     ResponseTimedOut = "response_timed_out", Some(Header), "http_response_timeout",
-        "{peer} accepted the request and sent no response header in time",
+        "{peer} sent no response header in time",
         "Find what the upstream is waiting for; raise proxy_read_timeout only where so long an answer is expected.";
     ResponseTruncated = "response_truncated", Some(Body), "http_response_incomplete",
         "{peer} closed the connection before the body was complete",

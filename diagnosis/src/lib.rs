@@ -1,14 +1,15 @@
 //! From what nginx saw of an upstream failure to what it means.
 //!
 //! Pure logic: plain structs in, plain values out, no nginx type and no I/O. The nginx module
-//! observes ([`Observation`]), this crate decides ([`classify`]) and words the result
-//! ([`Record`], [`summary`], [`proxy_status`]).
+//! observes ([`Observation`]), this crate decides ([`classify`]), concludes ([`mod@findings`]) and
+//! words the result ([`Record`], [`proxy_status`]).
 #![forbid(unsafe_code)]
 
 pub mod attempts;
 pub mod cause;
 pub mod errno;
 pub mod exposition;
+pub mod findings;
 pub mod header;
 pub mod message;
 mod outcome;
@@ -27,6 +28,7 @@ mod words;
 pub mod zone;
 
 pub use cause::{Cause, Phase};
+pub use findings::{Context, Evidence, Finding, findings};
 pub use outcome::{Ending, Origin, Outcome, origin, outcome};
 pub use proxy_status::proxy_status;
 pub use record::{Attempt, Header, Parts, PeerReport, PeerState, Record, Request, Tcp, text};
@@ -36,4 +38,3 @@ pub use status::{
     Upstream, Usage, Worker, Zone,
 };
 pub use verdict::{Failure, Observation, Progress, Verdict, classify};
-pub use words::{advice, summary};

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use serde::Serialize;
 
 use crate::cause::{Cause, Phase};
+use crate::findings::{Context, Evidence, Finding, findings};
 use crate::outcome::{Origin, Outcome};
 use crate::peer::State;
 use crate::protocol::Mismatch;
@@ -13,6 +14,7 @@ use crate::status::History;
 use crate::tls::Tls;
 use crate::verdict::Verdict;
 use crate::words;
+use crate::zone::Past;
 
 /// Version of the JSON object.
 const VERSION: u8 = 1;
@@ -98,6 +100,9 @@ pub struct Record {
     pub summary: String,
     /// What to do first.
     pub advice: String,
+    /// What is concluded, the strongest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<Finding>,
     /// Name of the upstream group, or the address where there is no group.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upstream: Option<String>,
@@ -135,8 +140,14 @@ pub struct Parts {
 }
 
 impl Record {
-    /// Completes what was observed with the verdict and its words. `None` if nothing failed.
+    /// As [`Record::with_context`], where nothing is known beyond the attempts.
     pub fn new(parts: Parts) -> Option<Record> {
+        Record::with_context(parts, &Context::default())
+    }
+
+    /// Completes what was observed with the verdict, what is concluded and their words. `None` if
+    /// nothing failed.
+    pub fn with_context(parts: Parts, context: &Context) -> Option<Record> {
         let Parts { request, outcome, upstream, module, request_time, own_cause, .. } = parts;
         let failed = parts.attempts.iter().rev().find(|attempt| attempt.cause.is_some());
         // Without a failed attempt the words are about the request's status alone.
@@ -144,6 +155,27 @@ impl Record {
         let cause = failed.map_or(own_cause, |failed| failed.cause)?;
         let failed = failed.unwrap_or(&own);
         let named = matches!(cause, Cause::NoLiveUpstreams | Cause::MaxConnsReached);
+        let peers = if named { parts.peers } else { Vec::new() };
+        let findings = findings(&Evidence {
+            cause,
+            failed,
+            outcome,
+            upstream: upstream.as_deref(),
+            module: module.as_deref(),
+            method: &request.method,
+            peers: &peers,
+            context,
+        });
+        let facts = words::Facts {
+            cause,
+            failed,
+            upstream: upstream.as_deref(),
+            module: module.as_deref(),
+            outcome,
+            status: request.status,
+            peers: &peers,
+            findings: &findings,
+        };
         Some(Record {
             v: VERSION,
             outcome,
@@ -151,12 +183,13 @@ impl Record {
             cause,
             phase: failed.phase,
             proxy_error: cause.row().proxy_error,
-            summary: words::summary(cause, failed, upstream.as_deref(), module.as_deref(), outcome),
-            advice: words::advice(cause, failed, module.as_deref()),
+            summary: words::summary(&facts),
+            advice: words::advice(&facts),
             upstream,
             module,
             request_time,
-            peers: if named { parts.peers } else { Vec::new() },
+            findings,
+            peers,
             request,
             attempts: parts.attempts,
         })
@@ -230,6 +263,17 @@ pub struct Attempt {
     /// What the cause is if the attempt failed, while its line alone does not decide that.
     #[serde(skip)]
     pub if_failed: Option<Cause>,
+    /// When it failed: milliseconds of nginx's clock.
+    #[serde(skip)]
+    pub failed_at: Option<u64>,
+    /// TLS or HTTP/2 is spoken on the connection: what the kernel received last can be an alert or
+    /// a frame of theirs, sent before the close.
+    #[serde(skip)]
+    pub framed: bool,
+    /// The kernel knows that all of the request has arrived (`tcpi_unacked` and
+    /// `tcpi_notsent_bytes` are 0), or that it has not.
+    #[serde(skip)]
+    pub arrived: Option<bool>,
     /// What the FastCGI application wrote to stderr.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stderr: Option<String>,
@@ -245,6 +289,9 @@ pub struct Attempt {
     /// The attempts on the peer so far, this one included once it has ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub history: Option<PeerHistory>,
+    /// What more is known of the peer, for conclusions.
+    #[serde(skip)]
+    pub past: Option<Past>,
 }
 
 impl Attempt {
@@ -369,17 +416,4 @@ impl PeerReport {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn text_is_valid_and_bounded() {
-        assert_eq!(text(b"plain"), "plain");
-        assert_eq!(text(b"a\xffb"), "a\u{fffd}b");
-        assert_eq!(text(&[b'x'; 2_000]).len(), MAX_TEXT);
-        // 'é' across the bound.
-        let mut long = vec![b'x'; MAX_TEXT - 1];
-        long.extend_from_slice("é and more".as_bytes());
-        assert_eq!(text(&long), "x".repeat(MAX_TEXT - 1));
-    }
-}
+mod tests;

@@ -1,5 +1,6 @@
 //! The documents made from the tables. The runbook: what each cause means and what to do about it,
-//! and which of nginx's messages come to which cause. The list of metrics. The schemas.
+//! and which of nginx's messages come to which cause. The list of findings, with what they rest on.
+//! The list of metrics. The schemas.
 
 use nix::errno::Errno;
 
@@ -88,9 +89,10 @@ in 0.0.4 that is a gauge.
 ";
 
 /// Every document, by the name of its file.
-pub fn documents() -> [(&'static str, String); 5] {
+pub fn documents() -> [(&'static str, String); 6] {
     [
         ("causes.md", causes()),
+        ("findings.md", crate::findings::page()),
         ("messages.md", messages()),
         ("metrics.md", metrics()),
         ("record.schema.json", schema::record()),

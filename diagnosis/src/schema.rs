@@ -5,6 +5,7 @@
 //! copy of it.
 
 use crate::cause::{Cause, Phase};
+use crate::findings::{Code, Confidence, Key, Kind};
 use crate::outcome::{Origin, Outcome, origin};
 use crate::peer::State;
 
@@ -15,6 +16,9 @@ const STATUS: &str = include_str!("schema/status.json");
 
 /// Stands for [`DEFINITIONS`].
 const PLACE: &str = r#""@defs": "@defs""#;
+
+/// Stands for the keys of the evidence of findings.
+const EVIDENCE: &str = r#""@evidence": "@evidence""#;
 
 /// Longest line of a list.
 const WIDTH: usize = 100;
@@ -37,7 +41,9 @@ fn fill(template: &str) -> String {
             // Without the braces, and as far in as this line.
             let lines = DEFINITIONS.lines().filter(|line| line.starts_with(' '));
             let outer = indent(line).strip_prefix("  ").unwrap_or_default();
-            lines.for_each(|line| push(&mut filled, &format!("{outer}{line}")));
+            for line in lines {
+                push(&mut filled, &format!("{outer}{line}"));
+            }
         } else {
             push(&mut filled, line);
         }
@@ -48,6 +54,10 @@ fn fill(template: &str) -> String {
 /// Appends a line, or the list that it stands for.
 fn push(filled: &mut String, line: &str) {
     let (indent, content) = (indent(line), line.trim_start());
+    if content == EVIDENCE {
+        push_evidence(filled, indent);
+        return;
+    }
     let (name, comma) = match content.strip_suffix(',') {
         Some(name) => (name, ","),
         None => (content, ""),
@@ -72,6 +82,26 @@ fn push(filled: &mut String, line: &str) {
     filled.extend([row.as_str(), "\n"]);
 }
 
+/// Appends what each key of the evidence of findings is.
+fn push_evidence(filled: &mut String, indent: &str) {
+    let last = Key::ALL.len().saturating_sub(1);
+    for (at, key) in Key::ALL.iter().enumerate() {
+        let kind = match key.kind() {
+            Kind::Count => r##""$ref": "#/$defs/count""##,
+            Kind::Time => r##""$ref": "#/$defs/seconds""##,
+            Kind::Text => r#""type": "string""#,
+            Kind::Texts => r#""type": "array", "items": { "type": "string" }"#,
+            Kind::Flag => r#""type": "boolean""#,
+        };
+        let meaning = key.meaning().replace('`', "");
+        let comma = if at < last { "," } else { "" };
+        filled.push_str(&format!(
+            "{indent}\"{}\": {{\n{indent}  \"description\": \"{meaning}\",\n{indent}  {kind}\n{indent}}}{comma}\n",
+            key.slug()
+        ));
+    }
+}
+
 fn indent(line: &str) -> &str {
     line.strip_suffix(line.trim_start()).unwrap_or_default()
 }
@@ -88,6 +118,8 @@ fn list(placeholder: &str) -> Option<Vec<&'static str>> {
         r#""@states""# => {
             [State::Up, State::Unavailable, State::Down, State::Busy].map(State::slug).to_vec()
         }
+        r#""@codes""# => Code::ALL.iter().map(|code| code.slug()).collect(),
+        r#""@confidences""# => Confidence::ALL.map(Confidence::slug).to_vec(),
         _ => return None,
     };
     // The tables have one row for each cause: several share a phase.
@@ -131,6 +163,11 @@ mod tests {
             assert_eq!(defs["cause"]["enum"], serde_json::json!(causes));
             let phases = ["resolve", "select", "connect", "tls", "send", "header", "body"];
             assert_eq!(defs["phase"]["enum"], serde_json::json!(phases));
+            let finding = &defs["finding"]["properties"];
+            let codes: Vec<&str> = Code::ALL.iter().map(|code| code.slug()).collect();
+            assert_eq!(finding["code"]["enum"], serde_json::json!(codes));
+            let evidence = finding["evidence"]["properties"].as_object().unwrap();
+            assert_eq!(evidence.len(), Key::ALL.len());
             let origins = ["nginx", "upstream", "cache", "config"];
             assert_eq!(defs["origin"]["enum"], serde_json::json!(origins));
         }
@@ -169,9 +206,8 @@ mod tests {
                 if object["type"] != "object" {
                     return;
                 }
-                // What a finding was concluded from is its own; upstreams have any name.
-                let open = path.ends_with("/evidence");
-                assert!(open || object.get("additionalProperties").is_some(), "{path}");
+                // Upstreams have any name, and that is said too.
+                assert!(object.get("additionalProperties").is_some(), "{path}");
                 let names = &object["propertyNames"]["enum"];
                 for required in object["required"].as_array().into_iter().flatten() {
                     let known = !object["properties"][required.as_str().unwrap()].is_null()

@@ -17,6 +17,17 @@ pub enum Seconds {
     Whole(u64),
 }
 
+impl Seconds {
+    /// As whole milliseconds.
+    pub fn millis(self) -> u64 {
+        match self {
+            Seconds::Millis(ms) => ms,
+            Seconds::Micros(us) => us / 1_000,
+            Seconds::Whole(s) => s.saturating_mul(1_000),
+        }
+    }
+}
+
 impl fmt::Display for Seconds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
@@ -46,5 +57,7 @@ mod tests {
         assert_eq!(Seconds::Micros(39).to_string(), "0.000039");
         assert_eq!(serde_json::to_string(&Seconds::Micros(39)).unwrap(), "0.000039");
         assert_eq!(serde_json::to_string(&Seconds::Whole(10)).unwrap(), "10");
+        let all = [Seconds::Millis(4), Seconds::Micros(4_999), Seconds::Whole(4)];
+        assert_eq!(all.map(Seconds::millis), [4, 4, 4_000]);
     }
 }

@@ -266,6 +266,8 @@ fn connect_error(errno: Option<i32>, seen: &Observation<'_>) -> Cause {
         Some(Errno::ENETUNREACH | Errno::EHOSTUNREACH | Errno::ENETDOWN | Errno::EHOSTDOWN) => {
             Cause::Unreachable
         }
+        // A route of type blackhole (ip-route(8)), or a link-local address without a zone.
+        Some(Errno::EINVAL) if !seen.unix => Cause::Unreachable,
         Some(Errno::EACCES | Errno::EPERM) => Cause::PermissionDenied,
         Some(Errno::ENOENT) => Cause::SocketNotFound,
         // connect(2): EAGAIN is a full backlog for a unix socket, a lack of ports otherwise.

@@ -16,6 +16,7 @@ pub(crate) mod peers;
 pub(crate) mod process;
 pub(crate) mod request;
 pub(crate) mod response;
+pub(crate) mod retry;
 pub(crate) mod socket;
 pub(crate) mod string;
 pub(crate) mod time;

@@ -60,6 +60,24 @@ pub(crate) fn peek(fd: i32, limit: usize) -> Vec<u8> {
     bytes
 }
 
+/// The process that listens on the unix socket at the other end (`SO_PEERCRED`, unix(7)): its id
+/// when it began to. `None` for any other socket.
+pub(crate) fn listening_process(fd: i32) -> Option<i32> {
+    let mut peer = MaybeUninit::<libc::ucred>::zeroed();
+    let mut len = socklen_t::try_from(size_of::<libc::ucred>()).ok()?;
+    // SAFETY: the kernel writes at most `len` bytes into the structure, which is all integers.
+    let peer = unsafe {
+        let option = libc::SO_PEERCRED;
+        let done =
+            libc::getsockopt(fd, libc::SOL_SOCKET, option, peer.as_mut_ptr().cast(), &mut len);
+        if done != 0 {
+            return None;
+        }
+        peer.assume_init()
+    };
+    (peer.pid > 0).then_some(peer.pid)
+}
+
 /// Whether this host has an address to reach another from: a datagram socket is connected to it,
 /// which sends nothing and takes no port that could be lacking. `address` is a `sockaddr`.
 pub(super) fn has_source_address(address: &[u8]) -> Option<bool> {

@@ -253,6 +253,15 @@ impl<'a> Upstream<'a> {
         unsafe { self.raw().upstream.as_ref() }
     }
 
+    /// Whether it chooses from an `upstream` block, not from an address in a pass directive.
+    pub(crate) fn is_block(&self) -> bool {
+        self.group().is_some_and(|group| group.flags & NGX_HTTP_UPSTREAM_CREATE as usize != 0)
+    }
+
+    pub(super) fn request(&self) -> &'a ngx_http_request_t {
+        self.request
+    }
+
     /// The name of the group: that of an `upstream` block, or the address in `proxy_pass`.
     pub(crate) fn group_name(&self) -> Option<String> {
         let configured = || {

@@ -1,7 +1,7 @@
 //! Every attempt is counted with its peer, good ones too.
 
 use diagnosis::peer::State as PeerState;
-use diagnosis::zone::{Attempted, Place};
+use diagnosis::zone::{Attempted, Noted, Place};
 use diagnosis::{Cause, Phase, Seconds};
 
 use super::{Assembled, answered_error, assemble};
@@ -24,7 +24,7 @@ pub(crate) fn count_good(request: Request<'_>, upstream: Upstream<'_>) -> bool {
     {
         memory.head().count_request();
         if let Some(place) = place(main, upstream, name) {
-            place.count(memory.head(), Attempted::Ok, time::current_msec());
+            place.count(memory.head(), good(upstream, state), time::current_msec());
             count_connect(place, upstream, state);
             count_header(place, request);
         }
@@ -48,7 +48,7 @@ pub(crate) fn count(request: Request<'_>, upstream: Upstream<'_>, noted: bool) {
     for (at, state) in states.iter().enumerate() {
         let Some(name) = state.peer() else { continue };
         let Some(place) = place(main, upstream, name) else { continue };
-        place.count(memory.head(), ended(state), time::current_msec());
+        place.count(memory.head(), ended(upstream, state), time::current_msec());
         // Of the last, nginx still knows whether its connection was reused.
         if at.saturating_add(1) == states.len() {
             count_connect(place, upstream, state);
@@ -98,10 +98,20 @@ fn count_connect(place: Place<'_>, upstream: Upstream<'_>, state: &State) {
     }
 }
 
+/// A good attempt, which is the last: of that nginx still knows whether its connection was reused.
+#[inline]
+fn good(upstream: Upstream<'_>, state: &State) -> Attempted {
+    match state.response_time() {
+        Some(took) if upstream.is_reused() => Attempted::Reused { took },
+        Some(took) => Attempted::Accepted { took },
+        None => Attempted::Ok,
+    }
+}
+
 /// How an attempt ended of which nothing was noted.
-fn ended(state: &State) -> Attempted {
+fn ended(upstream: Upstream<'_>, state: &State) -> Attempted {
     if state.header_time().is_some() {
-        Attempted::Ok
+        good(upstream, state)
     } else if state.status() >= 500 {
         // Its diagnosis was given up, or memory is short.
         Attempted::Failed(Cause::Unknown)
@@ -132,10 +142,19 @@ fn count_noted(request: Request<'_>, upstream: Upstream<'_>, main: &MainConf) {
             let Some(place) = look_up(main, name.as_bytes(), peer.as_bytes()) else { continue };
             let attempted = match attempt.cause {
                 Some(cause) => Attempted::Failed(cause),
-                None if answered => Attempted::Ok,
+                None if answered => match attempt.elapsed {
+                    Some(Seconds::Millis(took)) if upstream.is_reused() => {
+                        Attempted::Reused { took }
+                    }
+                    Some(Seconds::Millis(took)) => Attempted::Accepted { took },
+                    _ => Attempted::Ok,
+                },
                 None => Attempted::Aborted,
             };
             place.count(memory.head(), attempted, now);
+            if let Some(noted) = Noted::of(attempt, now) {
+                place.peer.note_failure(&noted);
+            }
             if let (Some(cause), Some(state)) = (attempt.cause, &attempt.peer_state)
                 && let (PeerState::Unavailable, Seconds::Whole(timeout)) =
                     (state.state, state.fail_timeout)
@@ -176,6 +195,7 @@ pub(crate) fn with_history(request: Request<'_>, assembled: &mut Assembled<'_>) 
             && let Some(place) = memory.find(upstream.as_bytes(), peer.as_bytes())
         {
             attempt.history = Some(place.peer.history(now).into());
+            attempt.past = Some(place.peer.past(now));
         }
     }
 }

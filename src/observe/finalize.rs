@@ -3,6 +3,7 @@
 use nginx_sys::{NGX_ERROR, NGX_HTTP_SPECIAL_RESPONSE, ngx_int_t};
 
 use super::answered_error;
+use super::context::context;
 use super::tap::silent_failure;
 use crate::ffi::request::Request;
 use crate::ffi::upstream::Upstream;
@@ -34,6 +35,10 @@ pub(crate) fn finalized(request: Request<'_>, upstream: Upstream<'_>, rc: ngx_in
             let name = note.attempt.peer.as_deref();
             let peer = peers.iter().find(|peer| Some(peer.name.as_str()) == name);
             note.attempt.peer_state = peer.map(|peer| peer.report());
+        }
+        let attempts = own;
+        if let Some(last) = group.notes.last().filter(|note| note.attempt.cause.is_some()) {
+            group.context = context(request, upstream, &last.attempt, attempts, &peers);
         }
         group.ended = Some(Final {
             last,

@@ -1,6 +1,7 @@
 //! What is noted of an upstream request when it is first noticed.
 
 use diagnosis::Cause;
+use diagnosis::findings::Context;
 
 use crate::directives::LocConf;
 use crate::ffi::hooks;
@@ -29,6 +30,7 @@ impl Group {
             notes: Vec::new(),
             brief: Vec::new(),
             peers: Vec::new(),
+            context: Context::default(),
             own: None,
             ended: None,
         }

@@ -2,6 +2,7 @@
 //! the end of an upstream request.
 
 mod attempt;
+mod context;
 mod count;
 mod finalize;
 mod group;

@@ -176,6 +176,7 @@ fn evidence(seen: &Observation<'_>, failure: &Failure) -> Attempt {
             .filter(|message| !message.is_empty()),
         phase: Some(failure.phase),
         if_failed: Some(failure.if_failed()),
+        failed_at: Some(time::current_msec()),
         ..Attempt::default()
     };
     if let Some(verdict) = failure.verdict {
@@ -209,6 +210,8 @@ fn attempt(
     attempt.bytes_sent = upstream.bytes_sent();
     attempt.bytes_received = upstream.state().map(|state| state.bytes_received());
     attempt.tcp = tcp;
+    attempt.framed =
+        upstream.tls_handshaked().is_some() || matches!(seen.module, Some("grpc" | "proxy_v2"));
     attempt.header = header(upstream, seen, failure);
     attempt.tls = match failure.kind {
         Some(Kind::Tls) => {

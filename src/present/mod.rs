@@ -82,7 +82,8 @@ impl<'a, 'd> Diagnosed<'a, 'd> {
         let upstream = request.upstream().filter(|_| self.own != Some(Cause::LocalReturn));
         let name = group.map(|group| group.name.clone());
         let module = group.map(|group| group.module.clone());
-        Record::new(diagnosis::Parts {
+        let context = group.map(|group| group.context.clone()).unwrap_or_default();
+        let parts = diagnosis::Parts {
             request: self.facts(group),
             outcome: self.outcome,
             upstream: name.unwrap_or_else(|| upstream.and_then(|u| u.group_name())),
@@ -91,7 +92,8 @@ impl<'a, 'd> Diagnosed<'a, 'd> {
             own_cause: self.own,
             attempts: self.assembled.attempts().cloned().collect(),
             peers: group.map(|group| group.peers.clone()).unwrap_or_default(),
-        })
+        };
+        Record::with_context(parts, &context)
     }
 
     fn facts(&self, group: Option<&Group>) -> diagnosis::Request {

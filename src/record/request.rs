@@ -1,5 +1,6 @@
 //! What is noted of a request while it goes on.
 
+use diagnosis::findings::Context;
 use diagnosis::{Attempt, Cause, PeerReport, Verdict};
 
 use crate::directives::LocConf;
@@ -41,6 +42,8 @@ pub(crate) struct Group {
     pub(crate) brief: Vec<Brief>,
     /// The peers when none could be chosen.
     pub(crate) peers: Vec<PeerReport>,
+    /// What is known beyond the attempts, once it has ended with a failure.
+    pub(crate) context: Context,
     /// Why it failed without asking an upstream.
     pub(crate) own: Option<Cause>,
     /// How it ended; `None` while it goes on.

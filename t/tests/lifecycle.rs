@@ -131,7 +131,7 @@ fn workers_share_and_survive_each_other() {
 fn workers_killed_under_load_leave_a_whole_zone() {
     const KILLED: u64 = 4;
     let dead = t::refused_port();
-    let nginx = Nginx::start(conf(&dead, "upstream_diag_zone 140k;").workers(2));
+    let nginx = Nginx::start(conf(&dead, "upstream_diag_zone 164k;").workers(2));
     // A worker that died with the lock: what is tested here, and nginx's own word for it.
     nginx.allow_log("\" was locked by ");
     let (stop, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
@@ -195,7 +195,7 @@ fn usr1_opens_the_logs_again() {
 fn a_full_zone_keeps_the_newest() {
     const MANY: usize = 900;
     let dead = t::refused_port();
-    let nginx = Nginx::start(conf(&dead, "upstream_diag_zone 256k; keepalive_requests 10000;"));
+    let nginx = Nginx::start(conf(&dead, "upstream_diag_zone 320k; keepalive_requests 10000;"));
     fail(&nginx, "n", MANY);
     let status = status(&nginx);
     let kept = uris(&status);
@@ -204,7 +204,7 @@ fn a_full_zone_keeps_the_newest() {
     assert!(kept.len() > 50 && kept.len() < MANY, "{}", kept.len());
     assert_eq!(status["totals"]["failed"], MANY);
     assert_eq!(status["totals"]["causes"]["connection_refused"], MANY);
-    assert_eq!(status["zone"]["bytes"], 256 * 1024);
+    assert_eq!(status["zone"]["bytes"], 320 * 1024);
     let none = json!({"records": 0, "lines": 0, "suppressed": 0, "peers": 0});
     assert_eq!(status["dropped"], none);
     let log = nginx.error_log();

@@ -36,7 +36,9 @@ fn errors_of_connect() {
         (11, false, "local_ports_exhausted"),
         (99, false, "local_ports_exhausted"),
         (104, false, "connection_reset"),
-        (22, false, "unknown"),
+        (22, false, "unreachable"),
+        (22, true, "unknown"),
+        (91, true, "unknown"),
     ] {
         let message = format!("connect() failed ({errno}: x) while");
         let seen = Observation { unix, ..seen(&message) };

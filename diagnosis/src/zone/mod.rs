@@ -5,20 +5,27 @@
 //! Counting takes no lock. What changes the structure (a new peer, a new upstream, a record) is
 //! done under a lock of the caller's; the functions that need it say so.
 
+mod ages;
 mod head;
 mod histogram;
 mod layout;
 mod memory;
 mod name;
+mod outages;
+mod past;
 mod rate;
 pub mod ring;
 mod slots;
 mod table;
 mod timeline;
 
+pub use ages::{Closes, Cluster};
 pub use head::{Count, Head, RATES};
 pub use layout::{Layout, TooSmall};
 pub use memory::{Memory, Parts, Place, Read};
+pub use outages::Outage;
+pub use past::{Close, Noted, Past};
+pub(crate) use past::{Reach, idle, reach, worked_on};
 pub use rate::Allowed;
 pub use slots::{Attempted, PeerSlot, UpstreamSlot};
 pub use timeline::{STEP, Step};

@@ -2,7 +2,10 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
+use super::ages::{Ages, LEAST};
 use super::histogram::{CONNECT, HEADER, Histogram};
+use super::outages::Outages;
+use super::past::{Close, Noted, Past, Reach, reach};
 use super::table::{Label, Slot};
 use crate::cause::Cause;
 use crate::outcome::Outcome;
@@ -14,11 +17,28 @@ use crate::status::{History, TakenOut};
 pub enum Attempted {
     /// With a response.
     Ok,
+    /// With a response, on a connection that was made for it: the peer accepts connections.
+    Accepted {
+        /// From its start to now, milliseconds.
+        took: u64,
+    },
+    /// With a response, on a connection that had been used before: the peer had kept it.
+    Reused {
+        /// From its start to now, milliseconds.
+        took: u64,
+    },
     /// With a failure.
     Failed(Cause),
     /// The client did not wait for it.
     Aborted,
 }
+
+/// Closes of idle connections at one time that are evidence: that a process ends just when several
+/// requests come is less likely than that its keep-alive timeout does.
+const RACES: u64 = 6;
+
+/// Closes of requests at one time that are evidence: a process that ends, whyever, closes them all.
+const CRASHES: u64 = 3;
 
 /// A peer. Times are milliseconds of nginx's monotonic clock (`ngx_current_msec`), which all
 /// processes of a host share; 0 is never.
@@ -37,6 +57,19 @@ pub struct PeerSlot {
     last_cause: AtomicU32,
     consecutive: AtomicU32,
     taken_out_by: AtomicU32,
+    /// The first failure since the last good attempt.
+    failing: AtomicU64,
+    outages: Outages,
+    /// For how long at least the connection had been idle, of those used again with success since
+    /// one was closed.
+    kept: AtomicU64,
+    /// How long connections had been idle that were closed when they were to be used again.
+    idle: Ages,
+    /// Of the latest of these a bit for each, the newest the lowest: one had been used again when
+    /// it was older than that.
+    outlived: AtomicU64,
+    /// How long requests had been waiting for an answer when their connections were closed.
+    waiting: Ages,
 }
 
 impl Default for PeerSlot {
@@ -53,6 +86,12 @@ impl Default for PeerSlot {
             last_cause: AtomicU32::new(0),
             consecutive: AtomicU32::new(0),
             taken_out_by: AtomicU32::new(0),
+            failing: AtomicU64::new(0),
+            outages: Outages::default(),
+            kept: AtomicU64::new(0),
+            idle: Ages::default(),
+            outlived: AtomicU64::new(0),
+            waiting: Ages::default(),
         }
     }
 }
@@ -70,10 +109,16 @@ impl Slot for PeerSlot {
             &self.last_ok,
             &self.last_failed,
             &self.taken_out,
+            &self.failing,
+            &self.kept,
+            &self.outlived,
         ];
         long.iter().for_each(|value| value.store(0, Relaxed));
         let short = [&self.last_cause, &self.consecutive, &self.taken_out_by];
         self.causes.iter().chain(short).for_each(|value| value.store(0, Relaxed));
+        self.outages.clear();
+        self.idle.clear();
+        self.waiting.clear();
     }
 }
 
@@ -82,11 +127,18 @@ impl PeerSlot {
     #[inline]
     pub fn count(&self, attempted: Attempted, now: u64) {
         match attempted {
-            Attempted::Ok => {
-                self.ok.fetch_add(1, Relaxed);
-                self.last_ok.store(now.max(1), Relaxed);
-                if self.consecutive.load(Relaxed) != 0 {
-                    self.consecutive.store(0, Relaxed);
+            Attempted::Ok => self.count_ok(now),
+            Attempted::Accepted { took } => {
+                self.count_ok(now);
+                if self.outages.is_open() {
+                    self.outages.accepted(now.saturating_sub(took));
+                }
+            }
+            Attempted::Reused { took } => {
+                let (began, before) = (now.saturating_sub(took), self.last_ok.load(Relaxed));
+                self.count_ok(now);
+                if began.saturating_sub(before) >= LEAST {
+                    self.note_kept(began, before);
                 }
             }
             Attempted::Aborted => {
@@ -101,6 +153,98 @@ impl PeerSlot {
                     count.fetch_add(1, Relaxed);
                 }
             }
+        }
+    }
+
+    #[inline]
+    fn count_ok(&self, now: u64) {
+        self.ok.fetch_add(1, Relaxed);
+        self.last_ok.store(now.max(1), Relaxed);
+        if self.consecutive.load(Relaxed) != 0 {
+            self.consecutive.store(0, Relaxed);
+            self.failing.store(0, Relaxed);
+        }
+    }
+
+    /// Notes that a connection was used again: whichever it was, nothing had come on it since the
+    /// last attempt on the peer, of any connection, had ended.
+    #[cold]
+    fn note_kept(&self, began: u64, last_ok: u64) {
+        let before = last_ok.max(self.last_failed.load(Relaxed));
+        if last_ok != 0 {
+            self.kept.fetch_max(began.saturating_sub(before), Relaxed);
+        }
+    }
+
+    /// Notes what was seen of a failed attempt, which is counted apart from that.
+    pub fn note_failure(&self, noted: &Noted) {
+        // What stands for others has no history of its own.
+        if self.label.is_substitute() {
+            return;
+        }
+        match noted.close {
+            Some(Close::Idle(age)) => {
+                let number = self.idle.count(age, noted.at, RACES);
+                // A bit that another worker writes at the same time may be lost.
+                let bits = self.outlived.load(Relaxed);
+                let bit = match number {
+                    1 => u64::from(self.kept.swap(0, Relaxed) >= age),
+                    // Of an event all have the same.
+                    _ => bits & 1,
+                };
+                if number > 0 {
+                    self.outlived.store(bits << 1 | bit, Relaxed);
+                }
+            }
+            Some(Close::Waiting(age)) => {
+                self.waiting.count(age, noted.at, CRASHES);
+            }
+            None => {}
+        }
+        // A failure may be noted late, when a request that went on to another peer ends. If this
+        // one has answered in between, it is of no run of failures that goes on.
+        if noted.at < self.last_ok.load(Relaxed) {
+            return;
+        }
+        let _ = self.failing.compare_exchange(0, noted.at.max(1), Relaxed, Relaxed);
+        match reach(noted.cause) {
+            Reach::Refused => self.outages.failed(true, noted.at),
+            Reach::NotReached => self.outages.failed(false, noted.at),
+            Reach::Reached | Reach::Unknown => {}
+        }
+    }
+
+    /// What happened to it, for conclusions.
+    pub fn past(&self, now: u64) -> Past {
+        let ago = |time: &AtomicU64| {
+            let time = time.load(Relaxed);
+            (time != 0).then(|| now.saturating_sub(time))
+        };
+        let (mut reached, mut not_reached) = (0_u64, 0_u64);
+        for (cause, count) in Cause::ALL.iter().zip(&self.causes) {
+            let count = count.load(Relaxed).into();
+            match reach(*cause) {
+                Reach::Reached => reached = reached.saturating_add(count),
+                Reach::Refused | Reach::NotReached => {
+                    not_reached = not_reached.saturating_add(count);
+                }
+                Reach::Unknown => {}
+            }
+        }
+        let idle = self.idle.read();
+        Past {
+            known_for: now.saturating_sub(self.label.since()),
+            ok: self.ok.load(Relaxed),
+            last_ok: ago(&self.last_ok),
+            failures: self.consecutive.load(Relaxed).into(),
+            failing_for: ago(&self.failing),
+            not_reached,
+            reached,
+            outage: self.outages.current(now),
+            outages: self.outages.over(now),
+            outlived: idle.outlived(self.outlived.load(Relaxed)),
+            idle,
+            waiting: self.waiting.read(),
         }
     }
 
@@ -208,58 +352,4 @@ impl UpstreamSlot {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn attempts_are_counted() {
-        let peer = PeerSlot::default();
-        assert_eq!(
-            peer.history(5),
-            History { causes: vec![0; Cause::ALL.len()], ..History::default() }
-        );
-        peer.count(Attempted::Ok, 1_000);
-        peer.count(Attempted::Failed(Cause::ConnectionRefused), 2_000);
-        peer.count(Attempted::Failed(Cause::ResponseTimedOut), 3_000);
-        peer.count(Attempted::Aborted, 3_500);
-        let history = peer.history(4_000);
-        assert_eq!((history.ok, history.failed, history.aborted), (1, 2, 1));
-        assert_eq!(history.last_ok, Some(Seconds::Millis(3_000)));
-        assert_eq!(history.last_failed, Some(Seconds::Millis(1_000)));
-        assert_eq!(history.last_cause, Some(Cause::ResponseTimedOut));
-        assert_eq!(history.consecutive_failures, 2);
-        assert_eq!(history.causes[Cause::ConnectionRefused.index()], 1);
-        peer.count(Attempted::Ok, 4_000);
-        assert_eq!(peer.history(4_000).consecutive_failures, 0);
-    }
-
-    /// Guards against a later failure, of a request that was under way, being taken for what put
-    /// the peer out.
-    #[test]
-    fn the_first_failure_took_it_out() {
-        let peer = PeerSlot::default();
-        peer.took_out(Cause::ConnectionRefused, 10, 1_000);
-        peer.took_out(Cause::ResponseTimedOut, 10, 3_000);
-        let out = |now| peer.history(now).taken_out.unwrap();
-        assert_eq!(
-            out(4_000),
-            TakenOut { cause: Cause::ConnectionRefused, ago: Seconds::Millis(3_000) }
-        );
-        peer.took_out(Cause::ResponseTimedOut, 10, 12_000);
-        assert_eq!(
-            out(12_000),
-            TakenOut { cause: Cause::ResponseTimedOut, ago: Seconds::Millis(0) }
-        );
-    }
-
-    #[test]
-    fn a_cleared_slot_is_like_a_new_one() {
-        let peer = PeerSlot::default();
-        peer.count(Attempted::Ok, 1);
-        peer.count(Attempted::Failed(Cause::Unknown), 1);
-        peer.took_out(Cause::Unknown, 1, 1);
-        peer.count(Attempted::Aborted, 1);
-        peer.clear();
-        assert_eq!(peer.history(9), PeerSlot::default().history(9));
-    }
-}
+mod tests;

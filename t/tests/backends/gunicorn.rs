@@ -126,7 +126,7 @@ fn stops_and_starts_again() {
         &json!({"outcome": "failed", "phase": "connect", "attempts": [{"errno": 111}]}),
     );
     assert_eq!((&history(&seen)["ok"], &history(&seen)["failed"]), (&json!(1), &json!(1)));
-    told(&seen, &["refused the connection"], &["whether the process runs and listens"]);
+    told(&seen, &["refused the connection"], &["Start the process that should listen on port"]);
 
     let second = gunicorn(&port, 1, USUAL);
     assert_eq!(nginx.get("/good").text(), "good");

@@ -76,7 +76,7 @@ fn queue_is_full() {
             &json!({"status": 502, "outcome": "failed", "phase": "connect",
                     "attempts": [attempt]}),
         );
-        told(&seen, &["has a full accept queue"], &["add workers", "backlog"]);
+        told(&seen, &["has a full accept queue"], &["Add workers", "backlog"]);
     }
     diag::finish(&nginx);
 }

@@ -29,7 +29,7 @@ pub(crate) fn rows() -> Vec<Row> {
             .failed("connection_timed_out", "connect", &[ETIMEDOUT])
             .shows(json!({"message": TIMED_OUT, "bytes_sent": 0, "bytes_received": 0,
                           "tcp": {"state": "SYN_SENT", "idle": null, "since_sent": null}}))
-            .says("", "accept queue")
+            .says("", "backlog")
     };
     let full = |name, speaks| {
         row(name, speaks, Peer::FullUnix)

@@ -1,0 +1,136 @@
+//! What the ages tell at which the upstream closed connections.
+
+use super::{Code, Confidence, Evidence, Fact, Finding, Key};
+use crate::seconds::Seconds;
+use crate::words::numbers::{as_set, as_timeout, tenths};
+use crate::zone::{Close, Closes, Cluster, Past};
+
+/// Closes at one age that make it likely, and possible, that they are those of a timeout.
+const LIKELY: u64 = 6;
+const POSSIBLE: u64 = 3;
+
+/// The same for requests: with three, all of them can have been closed at one time, by whatever
+/// ended the process.
+const POSSIBLE_REQUESTS: u64 = 4;
+
+/// `idle_timeout`.
+pub(super) fn idle_timeout(e: &Evidence<'_>) -> Option<Finding> {
+    let Close::Idle(age) = Close::of(e.failed)? else { return None };
+    let past = e.past()?;
+    let (cluster, mut confidence) = dense(&past.idle, age, POSSIBLE)?;
+    // nginx closes first: what is known is from before a change of the configuration.
+    let configured = e.context.keepalive_timeout.map(Seconds::millis);
+    if configured.is_some_and(|timeout| timeout <= cluster.from) {
+        return None;
+    }
+    // Older connections were good: requests that come in regular intervals, for one, make those
+    // of one age that a crash closes.
+    if past.outlived.saturating_mul(2) > past.idle.latest {
+        return None;
+    }
+    if past.outlived.saturating_mul(4) > past.idle.latest || crashes(past, cluster.count) {
+        confidence = Confidence::Possible;
+    }
+    let (share, at) = (share(&past.idle, &cluster), tenths(cluster.mean));
+    let is = verb(confidence, "is", "may be");
+    let timeout = as_timeout(cluster.mean);
+    let text = format!(
+        "{share} closes of reused connections happened {at} s after the last response: the keep-alive timeout of {} {is} {timeout}.",
+        e.peer()
+    );
+    let set = as_set(cluster.from);
+    let advice = format!("Set keepalive_timeout {set} in {}, or raise the backend's.", e.block());
+    let mut finding =
+        facts(Finding::new(Code::IdleTimeout, confidence, text), age, &past.idle, &cluster);
+    if let Some(timeout) = configured {
+        finding = finding.time(Key::KeepaliveTimeout, timeout);
+    }
+    finding = finding.fact(Key::Set, Fact::Text(set)).advise(advice);
+    finding.clause = Some(format!(
+        "{share} closes of reused connections happened at {at} s: its keep-alive timeout {is} {timeout}"
+    ));
+    Some(finding)
+}
+
+/// `request_timeout`.
+pub(super) fn request_timeout(e: &Evidence<'_>) -> Option<Finding> {
+    let Close::Waiting(age) = Close::of(e.failed)? else { return None };
+    let past = e.past()?;
+    let (cluster, confidence) = dense(&past.waiting, age, POSSIBLE_REQUESTS)?;
+    let (share, at) = (share(&past.waiting, &cluster), tenths(cluster.mean));
+    let has = verb(confidence, "has", "may have");
+    let timeout = as_timeout(cluster.mean);
+    let text = format!(
+        "{share} closes without a response happened {at} s after the request was sent: {} {has} a timeout of {timeout} for requests.",
+        e.peer()
+    );
+    let finding = Finding::new(Code::RequestTimeout, confidence, text);
+    let mut finding = facts(finding, age, &past.waiting, &cluster).advise(format!(
+        "Raise the upstream's own timeout of {timeout} (a write timeout, or one of the supervisor that kills workers), or find what takes a request so long."
+    ));
+    finding.clause = Some(format!(
+        "{share} closes without a response happened at {at} s: it {has} a timeout of {timeout} for requests"
+    ));
+    Some(finding)
+}
+
+/// The ages that are like this one, if most of the latest closes are.
+fn dense(closes: &Closes, age: u64, possible: u64) -> Option<(Cluster, Confidence)> {
+    let reaches = |cluster: &&Cluster| {
+        // This close may not have been counted yet: a little beside is near enough.
+        let beside = cluster.mean / 20;
+        let from = cluster.from.saturating_sub(beside);
+        (from..=cluster.to.saturating_add(beside)).contains(&age)
+    };
+    let cluster = closes.clusters.iter().filter(reaches).max_by_key(|cluster| cluster.count)?;
+    if cluster.latest.saturating_mul(5) < closes.latest.saturating_mul(4) {
+        return None;
+    }
+    let confidence = match cluster.latest {
+        LIKELY.. => Confidence::Likely,
+        // A few have to be nearer to each other than many.
+        n if n >= possible
+            && cluster.to.saturating_sub(cluster.from) <= (cluster.mean / 20).max(100) =>
+        {
+            Confidence::Possible
+        }
+        _ => return None,
+    };
+    Some((*cluster, confidence))
+}
+
+/// Whether the upstream closes connections in the middle of requests about as often as idle ones:
+/// a process that crashes does both.
+pub(super) fn crashes(past: &Past, idle: u64) -> bool {
+    outside(&past.waiting).saturating_mul(2) > idle
+}
+
+/// Closes that no timeout explains.
+fn outside(closes: &Closes) -> u64 {
+    let by_timeout = closes.clusters.iter().filter(|cluster| cluster.count >= LIKELY);
+    by_timeout.fold(closes.total, |rest, cluster| rest.saturating_sub(cluster.count))
+}
+
+/// Of all closes, or where the timeout was changed, of the latest.
+fn share(closes: &Closes, cluster: &Cluster) -> String {
+    if cluster.count.saturating_mul(5) >= closes.total.saturating_mul(4) {
+        format!("{} of {}", cluster.count, closes.total)
+    } else {
+        format!("{} of the latest {}", cluster.latest, closes.latest)
+    }
+}
+
+fn verb(confidence: Confidence, likely: &'static str, possible: &'static str) -> &'static str {
+    if confidence == Confidence::Possible { possible } else { likely }
+}
+
+fn facts(finding: Finding, age: u64, closes: &Closes, cluster: &Cluster) -> Finding {
+    finding
+        .time(Key::Age, age)
+        .time(Key::From, cluster.from)
+        .time(Key::To, cluster.to)
+        .count(Key::AtAge, cluster.count)
+        .count(Key::Closes, closes.total)
+        .count(Key::Latest, closes.latest)
+        .count(Key::LatestAtAge, cluster.latest)
+}

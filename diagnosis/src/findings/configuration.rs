@@ -1,0 +1,174 @@
+//! What nginx's configuration has to do with it.
+
+use super::ages;
+use super::context::NotRetried;
+use super::{Code, Confidence, Evidence, Fact, Finding, Key};
+use crate::cause::{Cause, Phase};
+use crate::outcome::Outcome;
+use crate::peer::State;
+use crate::seconds::Seconds;
+use crate::words::buffer;
+use crate::words::numbers::span;
+use crate::zone::{Close, Reach, reach};
+
+/// `buffer_too_small`.
+pub(super) fn buffer_too_small(e: &Evidence<'_>) -> Option<Finding> {
+    let header = e.failed.header.as_ref().filter(|_| e.cause == Cause::HeaderTooBig)?;
+    let directive = header.directive.as_deref().unwrap_or("proxy_buffer_size");
+    let set = buffer::size_to_set(header);
+    let (confidence, least, enough) = if header.exact {
+        (Confidence::Certain, "", "is enough")
+    } else {
+        (Confidence::Likely, "at least ", "is the least that can do")
+    };
+    let text = format!(
+        "The response header of {least}{} bytes does not fit into {directive}, which is {}{}: {set} {enough}.",
+        header.size,
+        header.limit,
+        buffer::cache_part(header)
+    );
+    Some(
+        Finding::new(Code::BufferTooSmall, confidence, text)
+            .count(Key::Size, header.size)
+            .fact(Key::Exact, Fact::Flag(header.exact))
+            .count(Key::Limit, header.limit)
+            .fact(Key::Set, Fact::Text(set))
+            .advise(buffer::advice(header)),
+    )
+}
+
+/// `ejected_healthy`. `idle`: the close was by the upstream's keep-alive timeout, likely.
+pub(super) fn ejected_healthy(e: &Evidence<'_>, idle: bool) -> Option<Finding> {
+    if e.cause == Cause::NoLiveUpstreams {
+        return ejected_before(e);
+    }
+    let state = e.failed.peer_state.as_ref().filter(|_| e.cause == Cause::KeepaliveRace)?;
+    let past = e.past()?;
+    // Only a race: what the upstream had been working on it failed to do.
+    let race = !matches!(Close::of(e.failed), Some(Close::Waiting(_)));
+    let out = state.state == State::Unavailable && state.max_fails == 1 && state.fails == 1;
+    let crashes = ages::crashes(past, past.idle.total.max(1));
+    if !race || !out || past.failures > 1 || crashes {
+        return None;
+    }
+    let last_ok = past.last_ok?;
+    let Seconds::Whole(out_for) = state.fail_timeout else { return None };
+    let text = format!(
+        "nginx took {} out for {out_for} s because one reused connection was closed (max_fails=1), though it had answered {} ago.",
+        e.peer(),
+        span(last_ok)
+    );
+    let confidence = if idle { Confidence::Likely } else { Confidence::Possible };
+    Some(
+        Finding::new(Code::EjectedHealthy, confidence, text)
+            .peer(e)
+            .count(Key::MaxFails, state.max_fails)
+            .fact(Key::FailTimeout, Fact::Time(state.fail_timeout))
+            .time(Key::LastOk, last_ok),
+    )
+}
+
+/// As above, of a group in which none is left.
+fn ejected_before(e: &Evidence<'_>) -> Option<Finding> {
+    let by_race = |peer: &&crate::record::PeerReport| {
+        peer.state == State::Unavailable && peer.last_cause == Some(Cause::KeepaliveRace)
+    };
+    let ejected = e.peers.iter().filter(by_race).count();
+    let first = e.peers.iter().find(by_race)?;
+    let others = match ejected {
+        1 => String::new(),
+        n => format!(" and {} more", n.saturating_sub(1)),
+    };
+    let text = format!(
+        "nginx took {}{others} out because reused connections were closed, which need not be a failure.",
+        first.peer
+    );
+    Some(
+        Finding::new(Code::EjectedHealthy, Confidence::Possible, text)
+            .fact(Key::Peer, Fact::Text(crate::words::plain(&first.peer)))
+            .advise(format!(
+                "Set keepalive_timeout in {} below the upstream's own: the failures just before were closes of idle connections. Until then set max_fails=3 for its servers.",
+                e.block()
+            )),
+    )
+}
+
+/// `not_retried`.
+pub(super) fn not_retried(e: &Evidence<'_>) -> Option<Finding> {
+    let reason = e.context.not_retried?;
+    let seen = matches!(e.outcome, Outcome::Failed | Outcome::Truncated | Outcome::Passed);
+    // Of a single server there is nothing to wonder about.
+    if !seen || e.context.servers == Some(1) {
+        return None;
+    }
+    let next = format!("{}_next_upstream", e.module.unwrap_or("proxy"));
+    let why = match reason {
+        NotRetried::NotConfigured => {
+            format!("{next} does not name {}", condition(e)?)
+        }
+        NotRetried::NonIdempotent => format!(
+            "the request ({}) may have been carried out, and {next} does not name non_idempotent",
+            method(e.method)
+        ),
+        NotRetried::Tries(tries) => format!("{next}_tries is {tries}"),
+        NotRetried::Timeout(time) => format!("{next}_timeout ({time} s) was over"),
+        NotRetried::NoServerLeft => "each had been tried, is down or out".to_owned(),
+        NotRetried::RequestNotBuffered => {
+            "a part of the request had been sent, and it is not buffered".to_owned()
+        }
+        NotRetried::ResponseStarted => "the client had got a part of the response".to_owned(),
+    };
+    let others = match e.upstream {
+        Some(name) => format!("no other server of \"{name}\""),
+        None => "no other server".to_owned(),
+    };
+    let text = format!("nginx tried {others}: {why}.");
+    let mut finding = Finding::new(Code::NotRetried, Confidence::Certain, text)
+        .fact(Key::Reason, Fact::Text(reason.slug().to_owned()));
+    if let Some(servers) = e.context.servers {
+        finding = finding.count(Key::Servers, servers);
+    }
+    Some(match reason {
+        NotRetried::Tries(tries) => finding.count(Key::Tries, tries),
+        NotRetried::Timeout(time) => finding.fact(Key::Timeout, Fact::Time(time)),
+        _ => finding,
+    })
+}
+
+/// The condition of `proxy_next_upstream` that a failure is one of (`ngx_http_upstream_next` and
+/// what calls it). `None` if it names that one: then it was not the reason.
+fn condition(e: &Evidence<'_>) -> Option<String> {
+    let name = match (e.cause, e.failed.status) {
+        (Cause::UpstreamResponse, Some(status)) => format!("http_{status}"),
+        (
+            Cause::HeaderTooBig
+            | Cause::InvalidHeader
+            | Cause::InvalidResponse
+            | Cause::ProtocolMismatch,
+            _,
+        ) => "invalid_header".to_owned(),
+        (_, Some(504)) => "timeout".to_owned(),
+        _ => "error".to_owned(),
+    };
+    (!e.context.conditions.contains(&name.as_str())).then_some(name)
+}
+
+/// The method, which a client can make up.
+fn method(method: &str) -> &str {
+    let ordinary = method.len() <= 16 && method.bytes().all(|byte| byte.is_ascii_uppercase());
+    if ordinary { method } else { "its method" }
+}
+
+/// `single_server`.
+pub(super) fn single_server(e: &Evidence<'_>) -> Option<Finding> {
+    let name = e.upstream.filter(|_| e.context.is_block && e.context.servers == Some(1))?;
+    // Where another server could have helped: the peer failed, before its response began.
+    let peer_failed = reach(e.cause) != Reach::Unknown && e.failed.phase != Some(Phase::Body);
+    if !peer_failed || !matches!(e.outcome, Outcome::Failed | Outcome::Passed) {
+        return None;
+    }
+    let text = format!(
+        "Upstream \"{name}\" has one server: there is no other to try, and max_fails does not take the only one out."
+    );
+    Some(Finding::new(Code::SingleServer, Confidence::Certain, text).count(Key::Servers, 1_u64))
+}

@@ -1,0 +1,160 @@
+//! From what was seen to what it means.
+//!
+//! A cause is what was observed. What is concluded from history, from the host or from the
+//! configuration is a finding: it never changes the cause, says how sure it is, and is silent where
+//! its evidence is not there.
+
+mod ages;
+mod code;
+mod configuration;
+mod context;
+mod facts;
+mod history;
+mod host;
+mod page;
+#[cfg(test)]
+mod tests;
+
+pub use code::{Code, Confidence, Row};
+pub use context::{Context, Host, Listener, Listening, NotRetried, Process, Sibling};
+pub use facts::{Fact, Facts, Key, Kind};
+pub use page::page;
+
+use serde::Serialize;
+
+use crate::cause::Cause;
+use crate::outcome::Outcome;
+use crate::record::{Attempt, PeerReport};
+use crate::seconds::Seconds;
+use crate::words::plain;
+
+/// What is known of a failed request: what conclusions are drawn from.
+#[derive(Clone, Copy, Debug)]
+pub struct Evidence<'a> {
+    /// The cause of the verdict.
+    pub cause: Cause,
+    /// The attempt that the verdict is of.
+    pub failed: &'a Attempt,
+    /// What the client got.
+    pub outcome: Outcome,
+    /// Name of the upstream group, or the address where there is no group.
+    pub upstream: Option<&'a str>,
+    /// The protocol module.
+    pub module: Option<&'a str>,
+    /// The request's method.
+    pub method: &'a str,
+    /// The group's peers, where none of them could be chosen.
+    pub peers: &'a [PeerReport],
+    /// What is known beyond that.
+    pub context: &'a Context,
+}
+
+/// A conclusion.
+#[derive(Clone, Debug, Serialize)]
+pub struct Finding {
+    /// What it is.
+    pub code: Code,
+    /// How sure it is.
+    pub confidence: Confidence,
+    /// One sentence.
+    pub text: String,
+    /// What it was concluded from.
+    pub evidence: Facts,
+    /// What to do, where it tells better than the cause does.
+    #[serde(skip)]
+    pub(crate) advice: Option<String>,
+    /// What it adds to the record's summary.
+    #[serde(skip)]
+    pub(crate) clause: Option<String>,
+}
+
+/// Draws all conclusions, the strongest first.
+pub fn findings(evidence: &Evidence<'_>) -> Vec<Finding> {
+    let e = evidence;
+    let here = [host::nothing_listening(e), host::bound_elsewhere(e), host::backlog_full(e)];
+    let idle = ages::idle_timeout(e);
+    let nobody = here.first().is_some_and(Option::is_some);
+    let likely_idle = idle.as_ref().is_some_and(|idle| idle.confidence <= Confidence::Likely);
+    let others = [
+        configuration::buffer_too_small(e),
+        ages::request_timeout(e),
+        history::flapping(e),
+        host::restarted(e).or_else(|| history::restarted(e)),
+        history::went_away(e, nobody),
+        history::never_connected(e),
+        configuration::ejected_healthy(e, likely_idle),
+        configuration::not_retried(e),
+        configuration::single_server(e),
+    ];
+    let all = here.into_iter().chain([idle]).chain(others);
+    let mut found: Vec<Finding> = all.flatten().collect();
+    // What is only possible explains less than what is likely, whatever it is.
+    found.sort_by_key(|f| (f.confidence == Confidence::Possible, f.code));
+    found
+}
+
+impl Finding {
+    fn new(code: Code, confidence: Confidence, text: String) -> Finding {
+        // Names in it may come from variables.
+        let text = plain(&text);
+        let evidence = Facts::default();
+        Finding { code, confidence, text, evidence, advice: None, clause: None }
+    }
+
+    fn fact(mut self, key: Key, fact: Fact) -> Finding {
+        debug_assert!(self.code.row().evidence.contains(&key), "{key:?} of {:?}", self.code);
+        debug_assert_eq!(fact.kind(), key.kind(), "{key:?}");
+        self.evidence.add(key, fact);
+        self
+    }
+
+    fn count(self, key: Key, count: impl Into<u64>) -> Finding {
+        self.fact(key, Fact::Count(count.into()))
+    }
+
+    fn time(self, key: Key, millis: u64) -> Finding {
+        self.fact(key, Fact::Time(Seconds::Millis(millis)))
+    }
+
+    fn peer(self, e: &Evidence<'_>) -> Finding {
+        self.fact(Key::Peer, Fact::Text(plain(e.peer())))
+    }
+
+    fn advise(mut self, advice: impl Into<Option<String>>) -> Finding {
+        self.advice = advice.into();
+        self
+    }
+}
+
+/// Longest name in advice: that of an IPv6 address with its port.
+const SHORT: usize = 47;
+
+impl<'a> Evidence<'a> {
+    /// The peer's name, or what stands for it.
+    fn peer(&self) -> &'a str {
+        self.failed.peer.as_deref().or(self.upstream).unwrap_or("the upstream")
+    }
+
+    /// What is known of the peer from before.
+    fn past(&self) -> Option<&'a crate::zone::Past> {
+        self.failed.past.as_ref()
+    }
+
+    /// The peer's name for advice, which is to fit two lines.
+    fn short_peer(&self) -> &'a str {
+        if self.peer().len() <= SHORT { self.peer() } else { "that server" }
+    }
+
+    /// The upstream block, for advice. The name of one only if there is one.
+    fn block(&self) -> String {
+        match self.upstream.filter(|name| name.len() <= SHORT) {
+            Some(name) if self.context.is_block => format!("upstream \"{name}\""),
+            _ => "the upstream block".to_owned(),
+        }
+    }
+
+    /// Where the peer's address stands, for advice.
+    fn place(&self) -> String {
+        if self.context.is_block { self.block() } else { "nginx's configuration".to_owned() }
+    }
+}

@@ -1,0 +1,46 @@
+use super::*;
+
+#[test]
+fn text_is_valid_and_bounded() {
+    assert_eq!(text(b"plain"), "plain");
+    assert_eq!(text(b"a\xffb"), "a\u{fffd}b");
+    assert_eq!(text(&[b'x'; 2_000]).len(), MAX_TEXT);
+    // 'é' across the bound.
+    let mut long = vec![b'x'; MAX_TEXT - 1];
+    long.extend_from_slice("é and more".as_bytes());
+    assert_eq!(text(&long), "x".repeat(MAX_TEXT - 1));
+}
+
+/// Guards against findings that do not reach those who read records, and an empty list in each.
+#[test]
+fn findings_follow_the_advice() {
+    let json = |header| {
+        let attempt = Attempt {
+            cause: Some(Cause::HeaderTooBig),
+            phase: Some(Phase::Header),
+            header,
+            ..Attempt::default()
+        };
+        let parts = Parts {
+            request: Request::default(),
+            outcome: Outcome::Failed,
+            upstream: Some("app".into()),
+            module: Some("proxy".into()),
+            request_time: Seconds::Millis(4),
+            own_cause: None,
+            attempts: vec![attempt],
+            peers: Vec::new(),
+        };
+        Record::new(parts).unwrap().to_json().unwrap()
+    };
+    let directive = Some("proxy_buffer_size".into());
+    let header = Header { size: 9_043, exact: true, limit: 4_096, reserved: 0, directive };
+    let with = json(Some(header));
+    let findings =
+        r#"or more.","findings":[{"code":"buffer_too_small","confidence":"certain","text":"#;
+    assert!(with.contains(findings), "{with}");
+    let evidence =
+        r#""evidence":{"size":9043,"exact":true,"limit":4096,"set":"12k"}}],"upstream":"app""#;
+    assert!(with.contains(evidence), "{with}");
+    assert!(!json(None).contains("findings"));
+}

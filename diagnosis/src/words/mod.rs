@@ -1,0 +1,73 @@
+//! Plain English: the sentence that says what happened, and what to do first.
+
+mod advice;
+pub(crate) mod buffer;
+pub(crate) mod numbers;
+mod quoted;
+mod summary;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use advice::advice;
+pub(crate) use summary::summary;
+
+use crate::cause::Cause;
+use crate::findings::Finding;
+use crate::outcome::Outcome;
+use crate::peer::State;
+use crate::record::{Attempt, PeerReport};
+
+/// Advice fits two lines of a terminal.
+pub(crate) const LONGEST: usize = 200;
+
+/// What is put into words.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Facts<'a> {
+    /// The cause of the verdict.
+    pub(crate) cause: Cause,
+    /// The attempt that the verdict is of. Without one, the request's status stands in it.
+    pub(crate) failed: &'a Attempt,
+    /// Name of the upstream group, or the address where there is no group.
+    pub(crate) upstream: Option<&'a str>,
+    /// The protocol module.
+    pub(crate) module: Option<&'a str>,
+    /// What the client got.
+    pub(crate) outcome: Outcome,
+    /// The status of that; 0 while there is none.
+    pub(crate) status: u16,
+    /// The peers of the group, where none of them could be chosen.
+    pub(crate) peers: &'a [PeerReport],
+    /// What is concluded.
+    pub(crate) findings: &'a [Finding],
+}
+
+impl<'a> Facts<'a> {
+    fn peer(&self) -> &'a str {
+        self.failed.peer.as_deref().or(self.upstream).unwrap_or("the upstream")
+    }
+
+    /// The connection had become a tunnel, for WebSocket for one (`u->upgrade`).
+    fn is_tunnel(&self) -> bool {
+        self.failed.status == Some(101)
+    }
+
+    /// Whether there are peers, all of them marked `down`.
+    fn all_down(&self) -> bool {
+        !self.peers.is_empty() && self.peers.iter().all(|peer| peer.state == State::Down)
+    }
+}
+
+/// A text for a response header: names in it may come from variables.
+pub(crate) fn plain(text: &str) -> String {
+    text.replace(char::is_control, "?")
+}
+
+/// The tables name the directives of the proxy module; those of the others are called alike.
+fn for_module(text: &str, module: Option<&str>) -> String {
+    match module {
+        Some(name @ ("fastcgi" | "uwsgi" | "scgi" | "grpc" | "memcached")) => {
+            text.replace("proxy_", &format!("{name}_"))
+        }
+        _ => text.to_owned(),
+    }
+}

@@ -1,0 +1,149 @@
+//! Names that nginx's messages quote. Clients and upstreams choose them: only what stands where
+//! nginx quotes is taken, bounded, and what it says decides nothing.
+
+/// Characters of a name that are shown.
+const SHOWN: usize = 64;
+
+/// What nginx says is wrong with a header, and the words for it. The name that stands behind is
+/// quoted.
+const HEADERS: &[(&str, &str)] = &[
+    ("upstream sent invalid header: \"", "an invalid header line: "),
+    ("upstream sent invalid header \"", "an invalid header line: "),
+    ("upstream sent duplicate header line: \"", "a header line twice: "),
+    ("upstream sent invalid \"Content-Length\" header: \"", "an invalid length: "),
+    ("upstream sent unknown \"Transfer-Encoding\": \"", "an unknown Transfer-Encoding: "),
+    ("upstream sent invalid status \"", "an invalid status: "),
+    ("upstream sent invalid :status \"", "an invalid status: "),
+    ("upstream sent unexpected :status \"", "an unexpected status: "),
+];
+
+const BOTH_LENGTHS: &str = "upstream sent \"Content-Length\" and \"Transfer-Encoding\" headers";
+
+/// What an upstream sent that is no valid header, for `invalid_header`.
+pub(super) fn header(message: &str) -> Option<String> {
+    if message.starts_with(BOTH_LENGTHS) {
+        return Some("Content-Length and Transfer-Encoding together".to_owned());
+    }
+    HEADERS.iter().find_map(|(begins, words)| {
+        Some(format!("{words}{}", quotation(message.strip_prefix(begins)?)?))
+    })
+}
+
+/// The name that a certificate is not for (`ngx_http_upstream_ssl_handshake`).
+pub(super) fn certificate_name(message: &str) -> Option<String> {
+    quotation(message.strip_prefix(NAME)?)
+}
+
+const NAME: &str = "upstream SSL certificate does not match \"";
+
+/// What is wrong with the address that a pass directive was given (`ngx_http_proxy_eval` and its
+/// like, `ngx_parse_url`), and the address.
+pub(super) fn url(message: &str) -> Option<String> {
+    REASONS.iter().find_map(|begins| {
+        let reason = begins.strip_suffix(" \"")?.trim_end_matches(" upstream");
+        Some(format!("{reason} {}", quotation(message.strip_prefix(begins)?)?))
+    })
+}
+
+const REASONS: &[&str] = &[
+    "no port in upstream \"",
+    "no host in upstream \"",
+    "invalid host in upstream \"",
+    "invalid port in upstream \"",
+    "invalid port range in upstream \"",
+    "invalid IPv6 address in upstream \"",
+    "the INET6 sockets are not supported on this platform in upstream \"",
+    "host not found in upstream \"",
+    "no path in the unix domain socket in upstream \"",
+    "too long path in the unix domain socket in upstream \"",
+    "invalid URL prefix in \"",
+];
+
+/// What stands before the next quotation mark, in quotation marks. One that a hostile name
+/// contains ends it: what follows could pretend to be nginx's.
+fn quotation(text: &str) -> Option<String> {
+    let (name, _) = text.split_once('"')?;
+    let mut shown: String = name.chars().take(SHOWN).collect();
+    if shown.len() < name.len() {
+        shown.push('…');
+    }
+    Some(format!("\"{}\"", shown.replace(char::is_control, "?")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::{self, Kind};
+
+    #[test]
+    fn names_are_taken_from_where_nginx_quotes() {
+        assert_eq!(
+            header("upstream sent invalid header: \"X A\\x20...\"").unwrap(),
+            "an invalid header line: \"X A\\x20...\""
+        );
+        assert_eq!(
+            header("upstream sent duplicate header line: \"A: b\", previous value: \"A: c\"")
+                .unwrap(),
+            "a header line twice: \"A: b\""
+        );
+        assert_eq!(
+            header("upstream sent \"Content-Length\" and \"Transfer-Encoding\" headers at the same time").unwrap(),
+            "Content-Length and Transfer-Encoding together"
+        );
+        assert_eq!(
+            header("upstream sent invalid \"Content-Length\" header: \"Content-Length: x\"")
+                .unwrap(),
+            "an invalid length: \"Content-Length: x\""
+        );
+        assert_eq!(
+            header("upstream sent unknown \"Transfer-Encoding\": \"gzip\"").unwrap(),
+            "an unknown Transfer-Encoding: \"gzip\""
+        );
+        assert_eq!(
+            certificate_name("upstream SSL certificate does not match \"a.test\"").unwrap(),
+            "\"a.test\""
+        );
+        assert_eq!(url("invalid port in upstream \"h:x\"").unwrap(), "invalid port in \"h:x\"");
+        assert_eq!(
+            url("invalid URL prefix in \"ftp://h\"").unwrap(),
+            "invalid URL prefix in \"ftp://h\""
+        );
+    }
+
+    /// Guards against a text that is no message of nginx's, or of another failure.
+    #[test]
+    fn messages_are_those_that_are_known() {
+        let kind = |begins: &str| {
+            message::recognise(format!("{begins}x\"").as_bytes(), None).map(|known| known.kind)
+        };
+        for (begins, _) in HEADERS {
+            assert_eq!(kind(begins), Some(Kind::InvalidHeader), "{begins}");
+        }
+        assert_eq!(kind(BOTH_LENGTHS), Some(Kind::InvalidHeader));
+        assert_eq!(kind(NAME), Some(Kind::CertificateName));
+        for begins in REASONS {
+            assert_eq!(kind(begins), Some(Kind::BadUrl), "{begins}");
+        }
+    }
+
+    /// Guards against a name that looks like nginx's words, breaks a response header, or is long.
+    #[test]
+    fn hostile_names_are_bounded() {
+        let hostile = "upstream SSL certificate does not match \"a\r\nX: y\" is all well \"";
+        assert_eq!(certificate_name(hostile).unwrap(), "\"a??X: y\"");
+        let long = format!("upstream SSL certificate does not match \"{}\"", "é".repeat(300));
+        assert_eq!(certificate_name(&long).unwrap(), format!("\"{}…\"", "é".repeat(64)));
+        for other in [
+            "x upstream sent invalid header: \"a\"",
+            "upstream sent invalid header: \"a",
+            "invalid header",
+            "",
+        ] {
+            assert_eq!(
+                (header(other), certificate_name(other), url(other)),
+                (None, None, None),
+                "{other}"
+            );
+        }
+    }
+}

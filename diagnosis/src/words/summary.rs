@@ -1,0 +1,240 @@
+//! What happened.
+
+use nix::errno::Errno;
+
+use super::buffer::cache_part;
+use super::numbers::hundredths;
+use super::{Facts, for_module, plain, quoted};
+use crate::cause::Cause;
+use crate::outcome::Outcome;
+use crate::peer::State;
+use crate::protocol::Mismatch;
+use crate::record::{Attempt, Header, PeerReport};
+use crate::seconds::Seconds;
+use crate::tls;
+use crate::zone::{idle, worked_on};
+
+/// What `$status` shows where the response had no status line (`NGX_HTTP_VERSION_9`).
+const NO_STATUS_LINE: u16 = 9;
+
+/// One sentence with the numbers in it, and what the client got if that was no error.
+pub(crate) fn summary(facts: &Facts<'_>) -> String {
+    let failed = facts.failed;
+    let mut sentence = particular(facts).unwrap_or_else(|| meaning(facts));
+    // A timeout says so in words: its errno is nginx's own (`NGX_ETIMEDOUT`).
+    if let Some(name) = &failed.errname
+        && failed.errno != Some(Errno::ETIMEDOUT as i32)
+    {
+        sentence.push_str(&format!(" ({name})"));
+    }
+    if let Some(clause) = facts.findings.iter().find_map(|finding| finding.clause.as_deref()) {
+        sentence.push_str(&format!("; {clause}"));
+    }
+    sentence.push('.');
+    if facts.status == NO_STATUS_LINE {
+        sentence.push_str(" The client got it as a response of HTTP/0.9.");
+    }
+    if facts.outcome == Outcome::Masked {
+        match facts.status {
+            0 => {}
+            200..=299 => sentence.push_str(" The client was served all the same."),
+            status => sentence.push_str(&format!(" The client got {status}.")),
+        }
+    }
+    capitalised(plain(&sentence))
+}
+
+/// What the cause means, from the table.
+fn meaning(facts: &Facts<'_>) -> String {
+    for_module(facts.cause.row().meaning, facts.module).replace("{peer}", facts.peer())
+}
+
+/// What can be said with what was seen.
+fn particular(facts: &Facts<'_>) -> Option<String> {
+    let (failed, peer) = (facts.failed, facts.peer());
+    let message = failed.message.as_deref();
+    Some(match facts.cause {
+        Cause::HeaderTooBig => header_too_big(peer, failed.header.as_ref()?),
+        Cause::KeepaliveRace => keepalive_race(peer, failed),
+        Cause::ClosedBeforeResponse => {
+            let time = failed.tcp.as_ref()?.since_sent?.millis();
+            format!(
+                "{peer} closed the connection without sending a byte, {} s after the request was sent",
+                hundredths(time)
+            )
+        }
+        Cause::ConnectionTimedOut => {
+            format!(
+                "{peer} did not answer the connection attempt within {} s",
+                failed.connect_time?
+            )
+        }
+        Cause::SendTimedOut | Cause::ResponseTimedOut | Cause::BodyTimedOut => timed_out(facts)?,
+        Cause::ClosedInHeader => {
+            let size = failed.header.as_ref()?.size;
+            format!("{peer} closed the connection after {size} bytes of the response header")
+        }
+        Cause::ResponseTruncated => {
+            format!("{}, after {} bytes of the response", meaning(facts), failed.bytes_received?)
+        }
+        Cause::InvalidHeader => format!("{peer} sent {}", quoted::header(message?)?),
+        Cause::InvalidUpstreamUrl => format!("{}: {}", meaning(facts), quoted::url(message?)?),
+        Cause::TlsNameMismatch => {
+            let name = quoted::certificate_name(message?)?;
+            format!("{peer} presented a certificate that is not for {name}")
+        }
+        Cause::TlsAlertReceived => {
+            let alert = failed.tls.as_ref()?.alert?;
+            let name = tls::alert_name(alert).map(|name| format!("{name} ")).unwrap_or_default();
+            format!("{peer} ended the TLS handshake with the alert {name}({alert})")
+        }
+        Cause::TlsCertificateError => {
+            format!("{}: {}", meaning(facts), failed.tls.as_ref()?.verify.as_ref()?)
+        }
+        Cause::ProtocolMismatch => match failed.mismatch {
+            Some(Mismatch { found, expected }) => {
+                format!("{peer} speaks {}, not {expected}", found.name)
+            }
+            None => format!(
+                "{peer} answered the TLS handshake with what is no TLS: it speaks another protocol"
+            ),
+        },
+        Cause::UpstreamResponse => format!("{peer} answered {} itself", failed.status?),
+        Cause::CachedError => {
+            format!("the {} is that of an earlier request: nginx's cache kept it", failed.status?)
+        }
+        Cause::LocalReturn => format!(
+            "the {} was made by nginx's configuration or another module, not by a failing upstream",
+            failed.status?
+        ),
+        Cause::DnsNoResolver | Cause::DnsNotFound | Cause::DnsTimedOut | Cause::DnsFailure => {
+            format!("{} could not be resolved: {}", facts.upstream?, meaning(facts))
+        }
+        Cause::NoLiveUpstreams | Cause::MaxConnsReached => {
+            let why = none_left(facts.peers).unwrap_or_else(|| meaning(facts));
+            format!("upstream \"{}\": {why}", facts.upstream?)
+        }
+        Cause::Unknown => format!("{}: {}", meaning(facts), message?),
+        _ => return None,
+    })
+}
+
+fn header_too_big(peer: &str, header: &Header) -> String {
+    let Header { size, exact, limit, directive, .. } = header;
+    let bound = if *exact { "" } else { "at least " };
+    let buffer = directive.as_deref().unwrap_or("nginx's buffer");
+    let cache = cache_part(header);
+    format!("{peer} sent a response header of {bound}{size} bytes; {buffer} is {limit}{cache}")
+}
+
+fn keepalive_race(peer: &str, failed: &Attempt) -> String {
+    let did = if failed.errno.is_some() { "reset" } else { "closed" };
+    if let Some(time) = worked_on(failed) {
+        return format!(
+            "{peer} {did} a reused connection {} s after the request was sent, before sending a byte",
+            hundredths(time)
+        );
+    }
+    match idle(failed) {
+        Some(idle) => format!(
+            "{peer} {did} a reused connection {} s after its last response, before sending a byte",
+            hundredths(idle)
+        ),
+        None => format!("{peer} {did} a reused connection before sending a byte of the response"),
+    }
+}
+
+/// nginx's timers: `proxy_send_timeout` and `proxy_read_timeout`.
+fn timed_out(facts: &Facts<'_>) -> Option<String> {
+    let (failed, peer) = (facts.failed, facts.peer());
+    let sentence = match facts.cause {
+        Cause::SendTimedOut => format!(
+            "{peer} stopped taking the request: after {} bytes it took no more within proxy_send_timeout, {} s in all",
+            failed.bytes_sent?, failed.elapsed?
+        ),
+        // That the request arrived is not known from its having been sent.
+        Cause::ResponseTimedOut => {
+            let before = match failed.arrived {
+                Some(true) => " accepted the request and",
+                Some(false) => " has not acknowledged all of the request and",
+                None => "",
+            };
+            let late = failed.elapsed.map(|time| format!("within {time} s"));
+            let late = late.unwrap_or_else(|| "in time".to_owned());
+            format!("{peer}{before} sent no response header {late}")
+        }
+        _ => {
+            let silent = failed.tcp.as_ref().and_then(|tcp| tcp.idle).map(Seconds::millis);
+            let silent = match silent {
+                Some(time) => format!("for {} s", hundredths(time)),
+                None => "within proxy_read_timeout".to_owned(),
+            };
+            if facts.is_tunnel() {
+                format!("{peer} sent nothing through the tunnel {silent}")
+            } else {
+                format!(
+                    "{peer} stopped sending in the middle of the body: after {} bytes of the response nothing came {silent}",
+                    failed.bytes_received?
+                )
+            }
+        }
+    };
+    Some(for_module(&sentence, facts.module))
+}
+
+/// What the peers of a group are waiting for, in which none could be chosen.
+fn none_left(peers: &[PeerReport]) -> Option<String> {
+    let count = |state| peers.iter().filter(|peer| peer.state == state).count();
+    let [down, out, busy, tried] =
+        [State::Down, State::Unavailable, State::Busy, State::Up].map(count);
+    let is = |n: usize| if n == 1 { "is" } else { "are" };
+    let mut parts = Vec::new();
+    if busy > 0 {
+        parts.push(format!("{busy} {} at max_conns", is(busy)));
+    }
+    if down > 0 {
+        parts.push(format!("{down} {} marked down", is(down)));
+    }
+    if out > 0 {
+        let was = if out == 1 { "was" } else { "were" };
+        parts.push(format!("{out} {was} taken out after failures{}", causes(peers)));
+    }
+    if tried > 0 {
+        parts.push(format!("{tried} had been tried"));
+    }
+    let all = match peers.len() {
+        0 => return None,
+        1 => "its only server was not left to try".to_owned(),
+        n => format!("none of its {n} servers was left to try"),
+    };
+    Some(format!("{all}: {}", parts.join(", ")))
+}
+
+/// The causes that took peers out, the commonest first.
+fn causes(peers: &[PeerReport]) -> String {
+    let mut causes: Vec<(usize, Cause)> = Vec::new();
+    let out = peers.iter().filter(|peer| peer.state == State::Unavailable);
+    for cause in out.filter_map(|peer| peer.last_cause) {
+        match causes.iter_mut().find(|(_, known)| *known == cause) {
+            Some((count, _)) => *count = count.saturating_add(1),
+            None => causes.push((1, cause)),
+        }
+    }
+    if causes.is_empty() {
+        return String::new();
+    }
+    causes.sort_by_key(|(count, cause)| (std::cmp::Reverse(*count), *cause));
+    let names: Vec<&str> = causes.iter().map(|(_, cause)| cause.slug()).collect();
+    format!(" ({})", names.join(", "))
+}
+
+/// Capitalises a sentence that begins with a word of ours; a peer's name and "nginx" stay.
+fn capitalised(mut sentence: String) -> String {
+    let ours = ["the ", "no ", "upstream "].iter().any(|word| sentence.starts_with(word));
+    if let Some(first) = sentence.get_mut(..1)
+        && ours
+    {
+        first.make_ascii_uppercase();
+    }
+    sentence
+}

@@ -1,0 +1,402 @@
+use super::*;
+use crate::cause::Phase;
+use crate::findings::{Context, Evidence, findings};
+use crate::record::{Header, Tcp};
+use crate::seconds::Seconds;
+use crate::zone::{Closes, Cluster, Past};
+
+/// What is said of a request: what is not given is as in an ordinary one.
+struct Case<'a> {
+    cause: Cause,
+    failed: Attempt,
+    upstream: Option<&'a str>,
+    module: &'a str,
+    outcome: Outcome,
+    status: u16,
+    peers: &'a [PeerReport],
+    context: Context,
+}
+
+fn case(cause: Cause, failed: Attempt) -> Case<'static> {
+    Case {
+        cause,
+        failed: Attempt { cause: Some(cause), ..failed },
+        upstream: Some("app"),
+        module: "proxy",
+        outcome: Outcome::Failed,
+        status: 502,
+        peers: &[],
+        context: Context { is_block: true, ..Context::default() },
+    }
+}
+
+impl Case<'_> {
+    fn said(&self) -> (String, String) {
+        let (upstream, module) = (self.upstream, Some(self.module));
+        let findings = findings(&Evidence {
+            cause: self.cause,
+            failed: &self.failed,
+            outcome: self.outcome,
+            upstream,
+            module,
+            method: "GET",
+            peers: self.peers,
+            context: &self.context,
+        });
+        let facts = Facts {
+            cause: self.cause,
+            failed: &self.failed,
+            upstream,
+            module,
+            outcome: self.outcome,
+            status: self.status,
+            peers: self.peers,
+            findings: &findings,
+        };
+        (summary(&facts), advice(&facts))
+    }
+
+    fn summary(&self) -> String {
+        self.said().0
+    }
+
+    fn advice(&self) -> String {
+        self.said().1
+    }
+}
+
+fn attempt() -> Attempt {
+    Attempt { peer: Some("10.0.3.7:8080".into()), phase: Some(Phase::Header), ..Attempt::default() }
+}
+
+fn with_tcp(idle: u64, since_sent: u64) -> Attempt {
+    let tcp = Tcp {
+        state: "CLOSE_WAIT",
+        rtt: Seconds::Micros(39),
+        retransmits: 0,
+        idle: Some(Seconds::Millis(idle)),
+        since_sent: Some(Seconds::Millis(since_sent)),
+    };
+    Attempt { tcp: Some(tcp), ..attempt() }
+}
+
+fn with_errno(errno: i32, name: &str) -> Attempt {
+    Attempt { errno: Some(errno), errname: Some(name.into()), ..attempt() }
+}
+
+fn with_message(message: &str) -> Attempt {
+    Attempt { message: Some(message.into()), ..attempt() }
+}
+
+fn peer(state: State, last_cause: Option<Cause>) -> PeerReport {
+    PeerReport {
+        peer: "10.0.3.7:8080".into(),
+        state,
+        unavailable_for: None,
+        backup: false,
+        last_cause,
+        last_failed: None,
+    }
+}
+
+/// The line that all this is for.
+#[test]
+fn a_keepalive_race_with_a_history() {
+    let cluster = Cluster { from: 4_990, to: 5_020, mean: 5_001, count: 214, latest: 16 };
+    let idle = Closes { total: 216, latest: 16, clusters: vec![cluster] };
+    let past = Past { ok: 90_000, last_ok: Some(20), idle, ..Past::default() };
+    let failed = Attempt { past: Some(past), ..with_tcp(5_003, 1) };
+    let (summary, advice) = case(Cause::KeepaliveRace, failed).said();
+    assert_eq!(
+        summary,
+        "10.0.3.7:8080 closed a reused connection 5.00 s after its last response, before sending a byte; \
+         214 of 216 closes of reused connections happened at 5.0 s: its keep-alive timeout is 5 s."
+    );
+    assert_eq!(advice, "Set keepalive_timeout 4s in upstream \"app\", or raise the backend's.");
+}
+
+#[test]
+fn connections() {
+    let refused = case(Cause::ConnectionRefused, with_errno(111, "ECONNREFUSED"));
+    assert_eq!(refused.summary(), "10.0.3.7:8080 refused the connection (ECONNREFUSED).");
+    let late =
+        Attempt { connect_time: Some(Seconds::Millis(60_001)), ..with_errno(110, "ETIMEDOUT") };
+    let late = case(Cause::ConnectionTimedOut, late);
+    assert_eq!(
+        late.summary(),
+        "10.0.3.7:8080 did not answer the connection attempt within 60.001 s."
+    );
+    assert_eq!(
+        late.advice(),
+        "Try nc -vz 10.0.3.7 8080 from this host: a firewall, a wrong address, a dead host or a full accept queue. Raise proxy_connect_timeout only for a slow network."
+    );
+    assert!(Case { module: "grpc", ..late }.advice().contains(" grpc_connect_timeout "));
+    let blackhole = case(Cause::Unreachable, with_errno(22, "EINVAL"));
+    assert_eq!(
+        blackhole.summary(),
+        "10.0.3.7:8080 cannot be reached: the network or host is unreachable (EINVAL)."
+    );
+    let unix = Attempt { peer: Some("unix:/run/a.sock".into()), ..attempt() };
+    assert_eq!(
+        case(Cause::ConnectionRefused, unix).advice(),
+        "The socket file is there and nobody listens: start the upstream (ss -lx shows who does)."
+    );
+}
+
+#[test]
+fn closes_and_resets() {
+    let idle = case(Cause::KeepaliveRace, with_tcp(5_003, 1)).summary();
+    assert_eq!(
+        idle,
+        "10.0.3.7:8080 closed a reused connection 5.00 s after its last response, before sending a byte."
+    );
+    let reset = Attempt { tcp: with_tcp(5_003, 1).tcp, ..with_errno(104, "ECONNRESET") };
+    assert_eq!(
+        case(Cause::KeepaliveRace, reset).summary(),
+        "10.0.3.7:8080 reset a reused connection 5.00 s after its last response, before sending a byte (ECONNRESET)."
+    );
+    let crash = case(Cause::KeepaliveRace, with_tcp(6_500, 1_502));
+    assert_eq!(
+        crash.summary(),
+        "10.0.3.7:8080 closed a reused connection 1.50 s after the request was sent, before sending a byte."
+    );
+    assert!(crash.advice().starts_with("Look for a crash"));
+    let unread = Attempt { tcp: with_tcp(6_500, 502).tcp, ..with_errno(104, "ECONNRESET") };
+    let unread = case(Cause::KeepaliveRace, unread);
+    assert_eq!(
+        unread.summary(),
+        "10.0.3.7:8080 reset a reused connection 0.50 s after the request was sent, before sending a byte (ECONNRESET)."
+    );
+    assert_eq!(
+        unread.advice(),
+        "The upstream had not read the request: it was too busy until its keep-alive timeout closed the connection (set keepalive_timeout in the upstream block below that), or it was stopped."
+    );
+    // Over TLS, and where the kernel heard something after the request, the age is not known.
+    let unknown = "10.0.3.7:8080 closed a reused connection before sending a byte of the response.";
+    let framed = Attempt { framed: true, ..with_tcp(12, 1) };
+    assert_eq!(case(Cause::KeepaliveRace, framed).summary(), unknown);
+    assert_eq!(case(Cause::KeepaliveRace, with_tcp(0, 1)).summary(), unknown);
+    assert_eq!(
+        case(Cause::ClosedBeforeResponse, with_tcp(9, 2_000)).summary(),
+        "10.0.3.7:8080 closed the connection without sending a byte, 2.00 s after the request was sent."
+    );
+    assert_eq!(
+        case(Cause::ClosedBeforeResponse, attempt()).summary(),
+        "10.0.3.7:8080 closed the connection without sending a byte."
+    );
+    let cut = Attempt { bytes_received: Some(4_711), ..with_errno(104, "ECONNRESET") };
+    assert_eq!(
+        case(Cause::ResponseTruncated, cut).summary(),
+        "10.0.3.7:8080 closed the connection before the body was complete, after 4711 bytes of the response (ECONNRESET)."
+    );
+}
+
+#[test]
+fn timeouts() {
+    let slow = |attempt| Attempt {
+        elapsed: Some(Seconds::Millis(60_001)),
+        errno: Some(110),
+        errname: Some("ETIMEDOUT".into()),
+        bytes_sent: Some(212_992),
+        bytes_received: Some(4_711),
+        ..attempt
+    };
+    let response =
+        |arrived| case(Cause::ResponseTimedOut, Attempt { arrived, ..slow(attempt()) }).summary();
+    assert_eq!(response(None), "10.0.3.7:8080 sent no response header within 60.001 s.");
+    assert_eq!(
+        case(Cause::ResponseTimedOut, attempt()).summary(),
+        "10.0.3.7:8080 sent no response header in time."
+    );
+    assert_eq!(
+        response(Some(true)),
+        "10.0.3.7:8080 accepted the request and sent no response header within 60.001 s."
+    );
+    assert_eq!(
+        response(Some(false)),
+        "10.0.3.7:8080 has not acknowledged all of the request and sent no response header within 60.001 s."
+    );
+    assert_eq!(
+        case(Cause::SendTimedOut, slow(attempt())).summary(),
+        "10.0.3.7:8080 stopped taking the request: after 212992 bytes it took no more within proxy_send_timeout, 60.001 s in all."
+    );
+    let body = case(Cause::BodyTimedOut, slow(with_tcp(60_000, 60_120)));
+    assert_eq!(
+        body.summary(),
+        "10.0.3.7:8080 stopped sending in the middle of the body: after 4711 bytes of the response nothing came for 60.00 s."
+    );
+    let fastcgi = Case { module: "fastcgi", ..case(Cause::BodyTimedOut, slow(attempt())) };
+    assert_eq!(
+        fastcgi.summary(),
+        "10.0.3.7:8080 stopped sending in the middle of the body: after 4711 bytes of the response nothing came within fastcgi_read_timeout."
+    );
+    let tunnel = Attempt { status: Some(101), ..slow(with_tcp(60_000, 60_120)) };
+    let tunnel = case(Cause::BodyTimedOut, tunnel);
+    assert_eq!(tunnel.summary(), "10.0.3.7:8080 sent nothing through the tunnel for 60.00 s.");
+    assert_eq!(
+        tunnel.advice(),
+        "Have the client or the upstream send pings (WebSocket has them) more often than proxy_read_timeout, or raise proxy_read_timeout."
+    );
+    assert!(body.advice().starts_with("Find what the upstream is waiting for"));
+}
+
+/// Names that others chose are shown where nginx quotes them, and bounded.
+#[test]
+fn names_in_messages() {
+    for (cause, message, says) in [
+        (
+            Cause::TlsNameMismatch,
+            "upstream SSL certificate does not match \"api.example.com\"",
+            "10.0.3.7:8080 presented a certificate that is not for \"api.example.com\".",
+        ),
+        (
+            Cause::TlsNameMismatch,
+            "something else about \"api.example.com\"",
+            "10.0.3.7:8080 presented a certificate for another name.",
+        ),
+        (
+            Cause::InvalidHeader,
+            "upstream sent invalid header: \"X A\\x20...\"",
+            "10.0.3.7:8080 sent an invalid header line: \"X A\\x20...\".",
+        ),
+        (
+            Cause::InvalidHeader,
+            "upstream sent truncated http2 header",
+            "10.0.3.7:8080 sent a response header that is not valid.",
+        ),
+        (
+            Cause::InvalidUpstreamUrl,
+            "invalid port in upstream \"b.test:x\"",
+            "The address that the location's pass directive was given through variables is not one nginx can use: invalid port in \"b.test:x\".",
+        ),
+        (
+            Cause::Unknown,
+            "something new",
+            "The request to 10.0.3.7:8080 failed, and the error nginx logged is not one this module knows: something new.",
+        ),
+    ] {
+        assert_eq!(case(cause, with_message(message)).summary(), says);
+    }
+    let hostile = Attempt { peer: Some("unix:/a\r\nX: y".into()), ..Attempt::default() };
+    let said = case(Cause::SocketNotFound, hostile).summary();
+    assert!(said.starts_with("unix:/a??X: y does not exist"), "{said}");
+}
+
+#[test]
+fn groups_without_a_server_left() {
+    let group = Attempt { peer: Some("app".into()), phase: Some(Phase::Select), ..attempt() };
+    let none = case(Cause::NoLiveUpstreams, group);
+    assert_eq!(
+        none.summary(),
+        "Upstream \"app\": nginx had no server of the group left to try: each is down, was taken out after failures or had been tried."
+    );
+    let refused = Some(Cause::ConnectionRefused);
+    let all = [
+        peer(State::Unavailable, refused),
+        peer(State::Unavailable, Some(Cause::ResponseTimedOut)),
+        peer(State::Unavailable, refused),
+        peer(State::Down, None),
+        peer(State::Up, None),
+    ];
+    let mixed = Case { peers: &all, ..none };
+    assert_eq!(
+        mixed.summary(),
+        "Upstream \"app\": none of its 5 servers was left to try: 1 is marked down, 3 were taken out after failures (connection_refused, response_timed_out), 1 had been tried."
+    );
+    assert!(mixed.advice().starts_with("Find what took the servers out"));
+    let down = [peer(State::Down, None), peer(State::Down, None)];
+    let down = Case { peers: &down, ..mixed };
+    assert_eq!(
+        down.summary(),
+        "Upstream \"app\": none of its 2 servers was left to try: 2 are marked down."
+    );
+    assert_eq!(
+        down.advice(),
+        "Every server of this upstream is marked \"down\" in the configuration: take that from one of them."
+    );
+    let busy = [peer(State::Busy, None)];
+    let full = Case { cause: Cause::MaxConnsReached, peers: &busy, ..down };
+    assert_eq!(
+        full.summary(),
+        "Upstream \"app\": its only server was not left to try: 1 is at max_conns."
+    );
+}
+
+/// What became of it, where that is no gateway's error.
+#[test]
+fn what_the_client_got() {
+    let got = |outcome, status| {
+        let failed = Attempt { status: Some(503), ..attempt() };
+        Case { outcome, status, ..case(Cause::UpstreamResponse, failed) }.said()
+    };
+    assert_eq!(got(Outcome::Passed, 503).0, "10.0.3.7:8080 answered 503 itself.");
+    assert_eq!(
+        got(Outcome::Passed, 503).1,
+        "Look at the upstream's own log: nginx passed its answer on."
+    );
+    let (summary, advice) = got(Outcome::Masked, 404);
+    assert_eq!(summary, "10.0.3.7:8080 answered 503 itself. The client got 404.");
+    assert_eq!(
+        advice,
+        "Look at the upstream's own log for the 503; the client got another answer (an error_page, or another server's)."
+    );
+    assert!(got(Outcome::Masked, 206).0.ends_with(" The client was served all the same."));
+    assert_eq!(got(Outcome::Masked, 0).0, "10.0.3.7:8080 answered 503 itself.");
+    assert_eq!(got(Outcome::Aborted, 499).1, "Look at the upstream's own log for the 503.");
+    let old = Attempt { status: Some(9), ..attempt() };
+    let old = Case { outcome: Outcome::Truncated, status: 9, ..case(Cause::InvalidResponse, old) };
+    assert_eq!(
+        old.summary(),
+        "10.0.3.7:8080 sent something that is not a valid response. The client got it as a response of HTTP/0.9."
+    );
+}
+
+#[test]
+fn names_that_could_not_be_resolved() {
+    let failed = Attempt { phase: Some(Phase::Resolve), ..Attempt::default() };
+    let none = Case { upstream: Some("a.test"), ..case(Cause::DnsNotFound, failed) };
+    assert_eq!(
+        none.summary(),
+        "a.test could not be resolved: the resolver says that the upstream's name does not exist (NXDOMAIN)."
+    );
+}
+
+#[test]
+fn headers_that_are_too_big() {
+    let header = |reserved| Attempt {
+        header: Some(Header {
+            size: 3_900,
+            exact: true,
+            limit: 4_096,
+            reserved,
+            directive: Some("proxy_buffer_size".into()),
+        }),
+        ..attempt()
+    };
+    assert_eq!(
+        case(Cause::HeaderTooBig, header(0)).summary(),
+        "10.0.3.7:8080 sent a response header of 3900 bytes; proxy_buffer_size is 4096."
+    );
+    assert_eq!(
+        case(Cause::HeaderTooBig, header(352)).summary(),
+        "10.0.3.7:8080 sent a response header of 3900 bytes; proxy_buffer_size is 4096, 352 of which the cache needs."
+    );
+    assert!(case(Cause::HeaderTooBig, attempt()).advice().starts_with("Raise the buffer size"));
+}
+
+/// Guards against advice that does not fit two lines, and against another module's directives.
+#[test]
+fn advice_is_short_and_names_the_right_directives() {
+    let far = Some("[2001:db8:1111:2222:3333:4444:5555:6666]:65535".to_owned());
+    for module in ["proxy", "fastcgi", "uwsgi", "scgi", "grpc", "memcached"] {
+        for cause in Cause::ALL {
+            let failed = Attempt { peer: far.clone(), ..attempt() };
+            let said = Case { module, ..case(*cause, failed) }.advice();
+            assert!(said.len() <= LONGEST, "{} bytes: {said}", said.len());
+            let foreign = module != "proxy" && said.contains("proxy_");
+            assert!(!foreign, "{module}: {said}");
+        }
+    }
+    let other = Case { module: "something", ..case(Cause::ResponseTimedOut, attempt()) };
+    assert!(other.advice().contains("raise proxy_read_timeout"));
+}

@@ -1,0 +1,250 @@
+//! Findings drawn from random histories, and compared with a truth that they are not told.
+//!
+//! A backend of a random kind is used by an nginx that counts and notes what it sees in the real
+//! memory; at each failure, findings are drawn, as the module does for each record.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "test code: a broken assumption is a failed test and should stop it at once"
+)]
+
+#[path = "histories/backend.rs"]
+mod backend;
+#[path = "histories/judge.rs"]
+mod judge;
+#[path = "histories/nginx.rs"]
+mod nginx;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use backend::{Backend, Kind};
+use diagnosis::findings::{Code, Confidence, Host, Listener, Listening, Process, Sibling};
+use diagnosis::peer::State;
+use diagnosis::zone::Close;
+use diagnosis::{
+    Attempt, Cause, Context, Evidence, Finding, Outcome, PeerState, Seconds, findings,
+};
+use fastrand::Rng;
+use nginx::{Nginx, Seen, Zone};
+
+const HISTORIES: u64 = 10_000;
+
+/// Right and wrong ones.
+#[derive(Clone, Copy, Debug, Default)]
+struct Score {
+    right: u64,
+    wrong: u64,
+}
+
+impl Score {
+    fn add(&mut self, right: bool) {
+        *if right { &mut self.right } else { &mut self.wrong } += 1;
+    }
+
+    fn percent(&self) -> f64 {
+        100.0 * self.right as f64 / (self.right + self.wrong).max(1) as f64
+    }
+}
+
+/// How good the findings of a code and a confidence were.
+#[derive(Debug, Default)]
+struct Scores {
+    all: Score,
+    /// Of each history the first one: an outage that goes on makes many.
+    first: Score,
+    kinds: BTreeMap<Kind, Score>,
+}
+
+/// What the module could find out beside the attempt, when it writes the record.
+fn context(backend: &Backend, seen: &Seen, rng: &mut Rng) -> Context {
+    let last_ok = Some(Seconds::Millis(rng.u64(..5_000)));
+    let sibling = Sibling { ok: 9, last_ok, state: Some(State::Up) };
+    let down = backend.is_down(seen.now);
+    let host = if backend.unix {
+        // Who listens can be asked while a connection stands.
+        let started = backend.down.iter().map(|(_, to)| *to).rfind(|to| *to <= seen.now);
+        let started = started.map_or(nginx::START + seen.now, |at| seen.now - at);
+        let process = Process { pid: 4_711, started: Seconds::Millis(started) };
+        let listener = if down { Listening::Nobody } else { Listening::Unknown };
+        Host::Unix { listener, process: (!down).then_some(process) }
+    } else {
+        let address = std::net::Ipv4Addr::UNSPECIFIED.into();
+        let listener =
+            Listener { address, v6_only: None, one_interface: false, queue: 0, limit: 128 };
+        let listeners = if down { Vec::new() } else { vec![listener] };
+        Host::Tcp { own: true, listeners }
+    };
+    Context {
+        is_block: true,
+        servers: Some(2),
+        siblings: vec![sibling],
+        // A unix socket is one of this host; what is at a port in one of four cases.
+        host: Some(host)
+            .filter(|_| (backend.unix || rng.u8(..) < 64) && backend.kind != Kind::Stale),
+        ..Context::default()
+    }
+}
+
+/// nginx takes a peer out after one failure, by default.
+fn taken_out(attempt: &mut Attempt) {
+    attempt.peer_state = Some(PeerState {
+        state: State::Unavailable,
+        fails: 1,
+        max_fails: 1,
+        fail_timeout: Seconds::Whole(10),
+        unavailable_for: Some(Seconds::Whole(10)),
+        down: false,
+        backup: false,
+        weight: 1,
+        conns: 0,
+        max_conns: 0,
+    });
+}
+
+/// No `certain` finding is wrong, and of the `likely` ones at most one in twenty is, of each code.
+#[test]
+fn findings_are_as_sure_as_they_say() {
+    let mut scores: BTreeMap<(Code, Confidence), Scores> = BTreeMap::new();
+    for seed in 0..HISTORIES {
+        let rng = &mut Rng::with_seed(seed);
+        let backend = Backend::new(Kind::ALL[seed as usize % Kind::ALL.len()], rng);
+        let zone = Zone::new();
+        let mut nginx = Nginx::new(&backend, &zone);
+        let mut had = BTreeSet::new();
+        let mut failures = 0;
+        while let Some(mut seen) = nginx.next_failure(rng) {
+            // Later on failures are much alike: one in six is looked at.
+            failures += 1;
+            if failures > 10 && failures % 6 != 0 {
+                continue;
+            }
+            seen.attempt.past = Some(nginx.past(seen.now));
+            for finding in found(&backend, &mut seen, rng) {
+                let right = judge::is_right(&finding, &seen, &backend);
+                let key = (finding.code, finding.confidence);
+                assert!(
+                    right || key.1 != Confidence::Certain,
+                    "seed {seed}: {finding:?} of {:?}, failed at {}, noted at {}: {backend:?}",
+                    seen.why,
+                    seen.failed,
+                    seen.now
+                );
+                let scores = scores.entry(key).or_default();
+                scores.all.add(right);
+                scores.kinds.entry(backend.kind).or_default().add(right);
+                if had.insert(key) {
+                    scores.first.add(right);
+                }
+            }
+        }
+    }
+    check(&scores);
+}
+
+/// Ages without a timeout behind them, in milliseconds: from anything to nearly one.
+fn random_age(way: usize, rng: &mut Rng) -> u64 {
+    let exponential = -(1.0 - rng.f64()).ln();
+    // The sum of twelve is as good as a normal distribution of width 1.
+    let normal = (0..12).map(|_| rng.f64()).sum::<f64>() - 6.0;
+    match way {
+        0 => rng.u64(1_000..60_000),
+        1 => (exponential * 5_000.0) as u64,
+        2 => (1_000.0 * 100_f64.powf(rng.f64())) as u64,
+        3 => (10_000.0 + 2_000.0 * normal) as u64,
+        4 => (30_000.0 + 4_500.0 * normal) as u64,
+        _ => 1_000 * rng.u64(1..20),
+    }
+}
+
+/// Ages that are random give no finding, for how long they may be looked at.
+#[test]
+fn random_ages_are_no_timeout() {
+    const WAYS: usize = 6;
+    let mut rng = Rng::with_seed(1);
+    let backend = loop {
+        let backend = Backend::new(Kind::Crashes, &mut rng);
+        if !backend.unix {
+            break backend;
+        }
+    };
+    let (mut likely, mut possible) = ([0; WAYS], [0; WAYS]);
+    for history in 0..600 {
+        let zone = Zone::new();
+        let mut nginx = Nginx::new(&backend, &zone);
+        let (way, idle) = (history % WAYS, history % (2 * WAYS) < WAYS);
+        let mut surest = Confidence::ALL.len();
+        for now in 0..60 {
+            let age = random_age(way, &mut rng);
+            let close = if idle { Close::Idle(age) } else { Close::Waiting(age) };
+            let attempt = nginx.closed(close, now * 1_000, &mut rng);
+            for finding in concluded(&attempt, &Context::default()) {
+                surest = surest.min(finding.confidence as usize);
+            }
+        }
+        likely[way] += usize::from(surest <= Confidence::Likely as usize);
+        possible[way] += usize::from(surest == Confidence::Possible as usize);
+    }
+    println!("of 100 histories each: likely {likely:?}, possible {possible:?}");
+    assert!(likely.iter().sum::<usize>() <= 3 && possible.iter().sum::<usize>() <= 10);
+}
+
+/// The findings of a failed attempt, which another one has masked.
+fn found(backend: &Backend, seen: &mut Seen, rng: &mut Rng) -> Vec<Finding> {
+    let context = context(backend, seen, rng);
+    if seen.attempt.cause == Some(Cause::KeepaliveRace) {
+        taken_out(&mut seen.attempt);
+    }
+    concluded(&seen.attempt, &context)
+}
+
+fn concluded(attempt: &Attempt, context: &Context) -> Vec<Finding> {
+    findings(&Evidence {
+        cause: attempt.cause.unwrap(),
+        failed: attempt,
+        outcome: Outcome::Masked,
+        upstream: Some("app"),
+        module: Some("proxy"),
+        method: "GET",
+        peers: &[],
+        context,
+    })
+}
+
+fn check(scores: &BTreeMap<(Code, Confidence), Scores>) {
+    for ((code, confidence), Scores { all, first, kinds }) in scores {
+        println!(
+            "{:18} {:9} {:5.1} % of {}, {:5.1} % of {} histories",
+            code.slug(),
+            confidence.slug(),
+            all.percent(),
+            all.right + all.wrong,
+            first.percent(),
+            first.right + first.wrong
+        );
+        for (kind, Score { right, wrong }) in kinds {
+            println!("    {kind:?}: {right} right, {wrong} wrong");
+        }
+    }
+    for ((code, confidence), Scores { all, first, .. }) in scores {
+        let least = all.percent().min(first.percent());
+        assert!(*confidence != Confidence::Likely || least >= 95.0, "{}: {least} %", code.slug());
+    }
+    // Silence is always right: what can be concluded has to be, and often.
+    for (code, confidence, least) in [
+        (Code::IdleTimeout, Confidence::Likely, 200),
+        (Code::RequestTimeout, Confidence::Likely, 500),
+        (Code::WentAway, Confidence::Certain, 1_000),
+        (Code::WentAway, Confidence::Likely, 1_000),
+        (Code::Restarted, Confidence::Certain, 30),
+        (Code::Restarted, Confidence::Likely, 500),
+        (Code::Flapping, Confidence::Likely, 100),
+        (Code::NeverConnected, Confidence::Likely, 150),
+        (Code::NothingListening, Confidence::Certain, 1_000),
+        (Code::EjectedHealthy, Confidence::Likely, 200),
+    ] {
+        let right = scores.get(&(code, confidence)).map_or(0, |scores| scores.first.right);
+        assert!(right >= least, "{} {}: in {right} only", confidence.slug(), code.slug());
+    }
+}

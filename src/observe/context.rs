@@ -1,0 +1,201 @@
+//! What is known beyond the attempts when an upstream request ends: the group, who listens on this
+//! host, and why nginx went no further.
+
+use std::net::SocketAddr;
+use std::sync::Mutex;
+
+use diagnosis::findings::{Context, Host, Listener, Listening, NotRetried, Process, Sibling};
+use diagnosis::peer::Peer;
+use diagnosis::{Attempt, Cause, Phase, Seconds};
+
+use crate::ffi::request::Request;
+use crate::ffi::retry;
+use crate::ffi::upstream::Upstream;
+use crate::ffi::{socket, time};
+
+/// Other servers of a group that are looked at: enough to see that they are fine.
+const SIBLINGS: usize = 8;
+
+/// What is known when an upstream request ends with `failed`, of so many attempts.
+pub(super) fn context(
+    request: Request<'_>,
+    upstream: Upstream<'_>,
+    failed: &Attempt,
+    attempts: usize,
+    peers: &[Peer],
+) -> Context {
+    Context {
+        is_block: upstream.is_block(),
+        servers: (!peers.is_empty()).then_some(peers.len() as u64),
+        siblings: siblings(request, upstream, failed, peers),
+        host: host(upstream, failed),
+        not_retried: not_retried(upstream, failed, attempts),
+        conditions: upstream.retry().map(|retry| retry.kinds.names()).unwrap_or_default(),
+        keepalive_timeout: None,
+    }
+}
+
+fn siblings(
+    request: Request<'_>,
+    upstream: Upstream<'_>,
+    failed: &Attempt,
+    peers: &[Peer],
+) -> Vec<Sibling> {
+    let memory = request.main_conf().and_then(|main| main.memory);
+    let (Some(memory), Some(group)) = (memory, upstream.group_name()) else { return Vec::new() };
+    let now = time::current_msec();
+    let others = peers.iter().filter(|peer| Some(&peer.name) != failed.peer.as_ref());
+    others
+        .take(SIBLINGS)
+        .filter_map(|peer| {
+            let place = memory.find(group.as_bytes(), peer.name.as_bytes())?;
+            let history = place.peer.history(now);
+            Some(Sibling { ok: history.ok, last_ok: history.last_ok, state: Some(peer.state()) })
+        })
+        .collect()
+}
+
+/// Why nginx did not try another server: the conditions of `ngx_http_upstream_next`, in its order.
+fn not_retried(upstream: Upstream<'_>, failed: &Attempt, attempts: usize) -> Option<NotRetried> {
+    let retry = upstream.retry()?;
+    let cause = failed.cause?;
+    match failed.phase? {
+        Phase::Body => return Some(NotRetried::ResponseStarted),
+        Phase::Resolve | Phase::Select => return None,
+        Phase::Connect | Phase::Tls | Phase::Send | Phase::Header => {}
+    }
+    let kind = match cause {
+        Cause::ConnectionTimedOut
+        | Cause::TlsTimedOut
+        | Cause::SendTimedOut
+        | Cause::ResponseTimedOut => retry::TIMEOUT,
+        Cause::HeaderTooBig
+        | Cause::InvalidHeader
+        | Cause::InvalidResponse
+        | Cause::ProtocolMismatch => retry::INVALID_HEADER,
+        Cause::BindFailed
+        | Cause::LocalFdsExhausted
+        | Cause::WorkerConnectionsExhausted
+        | Cause::InternalError
+        | Cause::Unknown
+        | Cause::UpstreamResponse => return None,
+        _ => retry::ERROR,
+    };
+    let left = retry.left;
+    if left == 0 {
+        let tries = retry.tries;
+        let used = tries > 0 && u64::try_from(attempts).is_ok_and(|attempts| attempts >= tries);
+        return Some(if used { NotRetried::Tries(tries) } else { NotRetried::NoServerLeft });
+    }
+    if !retry.kinds.has(kind) {
+        Some(NotRetried::NotConfigured)
+    } else if retry.may_have_changed_something && !retry.kinds.has(retry::NON_IDEMPOTENT) {
+        Some(NotRetried::NonIdempotent)
+    } else if retry.request_is_gone {
+        Some(NotRetried::RequestNotBuffered)
+    } else if retry.timeout > 0 && retry.elapsed >= retry.timeout {
+        Some(NotRetried::Timeout(Seconds::Millis(retry.timeout)))
+    } else {
+        None
+    }
+}
+
+/// What the kernel says of who listens where the failed attempt went to: asked where it can
+/// explain the failure, and at most once a second for a peer.
+fn host(upstream: Upstream<'_>, failed: &Attempt) -> Option<Host> {
+    let peer = failed.peer.as_deref()?;
+    match peer.strip_prefix("unix:") {
+        Some(path) => {
+            let listens = matches!(
+                failed.cause?,
+                Cause::ConnectionRefused
+                    | Cause::SocketNotFound
+                    | Cause::ListenQueueFull
+                    | Cause::ResponseTimedOut
+            );
+            let listener = match listens {
+                true => cached(peer, || Some(unix(path)))?,
+                false => Host::Unix { listener: Listening::Unknown, process: None },
+            };
+            Some(match listener {
+                Host::Unix { listener, .. } => Host::Unix { listener, process: process(upstream) },
+                tcp @ Host::Tcp { .. } => tcp,
+            })
+        }
+        None => match failed.cause? {
+            Cause::ConnectionRefused | Cause::ConnectionTimedOut | Cause::ResponseTimedOut => {
+                let address: SocketAddr = peer.parse().ok()?;
+                cached(peer, || tcp(address))
+            }
+            _ => None,
+        },
+    }
+}
+
+fn tcp(address: SocketAddr) -> Option<Host> {
+    // A question that is cheap, before one that goes over all that listens.
+    let own = host::is_own(address.ip())?;
+    if !own {
+        return None;
+    }
+    let listeners = host::listeners(address.port())?;
+    let listeners = listeners.into_iter().map(|listener| Listener {
+        address: listener.address,
+        v6_only: listener.v6_only,
+        one_interface: listener.interface.is_some(),
+        queue: listener.queue,
+        limit: listener.limit,
+    });
+    Some(Host::Tcp { own, listeners: listeners.collect() })
+}
+
+fn unix(path: &str) -> Host {
+    let listener = match host::unix_listener(path.as_bytes()) {
+        None => Listening::Unknown,
+        Some(None) => Listening::Nobody,
+        Some(Some(found)) => match found.reachable {
+            None => Listening::Unknown,
+            Some(reachable) => {
+                Listening::Somebody { reachable, queue: found.queue, limit: found.limit }
+            }
+        },
+    };
+    Host::Unix { listener, process: None }
+}
+
+/// The process that listens on the unix socket, while a connection to it is open.
+fn process(upstream: Upstream<'_>) -> Option<Process> {
+    let pid = socket::listening_process(upstream.fd()?)?;
+    let started = u64::try_from(host::process_started(pid)?.as_millis()).ok()?;
+    Some(Process { pid: u64::try_from(pid).ok()?, started: Seconds::Millis(started) })
+}
+
+/// For how long an answer is taken for the state of things, milliseconds.
+const FRESH: u64 = 1_000;
+
+/// Peers whose answers are kept.
+const KEPT: usize = 64;
+
+struct Answer {
+    peer: String,
+    at: u64,
+    host: Option<Host>,
+}
+
+/// An answer of the last second, or a new one.
+fn cached(peer: &str, ask: impl FnOnce() -> Option<Host>) -> Option<Host> {
+    static ANSWERS: Mutex<Vec<Answer>> = Mutex::new(Vec::new());
+    let now = time::current_msec();
+    // One thread uses it; a panic in here, which poisons it, costs the answers and nothing else.
+    let mut answers = ANSWERS.lock().ok()?;
+    answers.retain(|answer| now.saturating_sub(answer.at) < FRESH);
+    if let Some(known) = answers.iter().find(|answer| answer.peer == peer) {
+        return known.host.clone();
+    }
+    if answers.len() >= KEPT {
+        return None;
+    }
+    let host = ask();
+    answers.push(Answer { peer: peer.to_owned(), at: now, host: host.clone() });
+    host
+}
