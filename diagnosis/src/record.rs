@@ -140,14 +140,9 @@ pub struct Parts {
 }
 
 impl Record {
-    /// As [`Record::with_context`], where nothing is known beyond the attempts.
-    pub fn new(parts: Parts) -> Option<Record> {
-        Record::with_context(parts, &Context::default())
-    }
-
     /// Completes what was observed with the verdict, what is concluded and their words. `None` if
     /// nothing failed.
-    pub fn with_context(parts: Parts, context: &Context) -> Option<Record> {
+    pub fn new(parts: Parts, context: &Context) -> Option<Record> {
         let Parts { request, outcome, upstream, module, request_time, own_cause, .. } = parts;
         let failed = parts.attempts.iter().rev().find(|attempt| attempt.cause.is_some());
         // Without a failed attempt the words are about the request's status alone.

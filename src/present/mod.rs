@@ -93,7 +93,7 @@ impl<'a, 'd> Diagnosed<'a, 'd> {
             attempts: self.assembled.attempts().cloned().collect(),
             peers: group.map(|group| group.peers.clone()).unwrap_or_default(),
         };
-        Record::with_context(parts, &context)
+        Record::new(parts, &context)
     }
 
     fn facts(&self, group: Option<&Group>) -> diagnosis::Request {

@@ -31,7 +31,7 @@ fn findings_follow_the_advice() {
             attempts: vec![attempt],
             peers: Vec::new(),
         };
-        Record::new(parts).unwrap().to_json().unwrap()
+        Record::new(parts, &Context::default()).unwrap().to_json().unwrap()
     };
     let directive = Some("proxy_buffer_size".into());
     let header = Header { size: 9_043, exact: true, limit: 4_096, reserved: 0, directive };
