@@ -22,9 +22,12 @@ mod load;
 #[path = "reconcile/world.rs"]
 mod world;
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
 use books::Books;
 use check::{Left, Losses};
-use t::{Nginx, Signal};
+use t::{Conf, Nginx, Signal};
 use world::World;
 
 /// Where in the load, in requests begun, nginx reloads and workers are killed.
@@ -115,4 +118,45 @@ fn a_killed_worker_loses_only_what_it_held() {
     let left = run(&world, &KILLS);
     left.check(&world, &Losses::of(&world, &left.counted, KILLS.len()));
     left.nginx.stop();
+}
+
+/// Ends what runs beside it, also when a check fails.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+/// Guards against a scrape that misses what a new configuration has not come to yet: the counters
+/// would seem to be gone, and then to begin again.
+#[test]
+fn a_reload_hides_nothing() {
+    const PEERS: usize = 1_000;
+    let server = |n| format!(" server 127.0.{}.{}:9;", n / 250, n % 250 + 1);
+    let servers: String = (0..PEERS).map(server).collect();
+    let nginx = Nginx::start(
+        Conf::new("location = /metrics { upstream_diag_status prometheus; }")
+            .http(format!("upstream many {{{servers} }} upstream_diag on;"))
+            .http("upstream_diag_zone 4m peers=1100;")
+            .workers(2),
+    );
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let _stop = Stop(&stop);
+        let scrape = || {
+            while !stop.load(Ordering::SeqCst) {
+                let text = nginx.get("/metrics").text();
+                let peers = text.matches("\nnginx_upstream_diag_requests_total{upstream=\"many\"");
+                assert_eq!(peers.count(), PEERS);
+            }
+        };
+        let scrapers = [scope.spawn(scrape), scope.spawn(scrape)];
+        for _ in 0..30 {
+            nginx.reload();
+            assert!(!scrapers.iter().any(|scraper| scraper.is_finished()), "a scrape failed");
+        }
+    });
+    nginx.stop();
 }

@@ -113,12 +113,15 @@ impl Head {
         }
     }
 
-    /// A new configuration begins. Its number.
-    pub(super) fn begin_configuration(&self) -> u32 {
-        let next = self.generation.load(Relaxed).wrapping_add(1).max(1);
-        self.generation.store(next, Relaxed);
+    /// The number that the next configuration gets.
+    pub(super) fn next_generation(&self) -> u32 {
+        following(self.generation())
+    }
+
+    /// A new configuration is in use.
+    pub(super) fn begin_configuration(&self, generation: u32) {
+        self.generation.store(generation, Relaxed);
         self.rates.iter().for_each(Rate::begin);
-        next
     }
 
     /// The number of the configuration in use.
@@ -156,4 +159,9 @@ impl Head {
             causes: read(&self.causes),
         }
     }
+}
+
+/// The number of the configuration after one; 0 stands for none.
+pub(super) fn following(generation: u32) -> u32 {
+    generation.wrapping_add(1).max(1)
 }

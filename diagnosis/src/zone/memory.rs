@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use siphasher::sip::SipHasher13;
 
-use super::head::Head;
+use super::head::{Head, following};
 use super::layout::{MORE_PEERS, MORE_UPSTREAMS};
 use super::name::fitting;
 use super::slots::{Attempted, PeerSlot, UpstreamSlot};
@@ -142,18 +142,20 @@ impl<'m> Memory<'m> {
     /// number. Under the lock.
     pub fn configure(&self, upstreams: &[(&str, Vec<&str>)], now: u64) -> u32 {
         self.repair();
-        let generation = self.head.begin_configuration();
+        let generation = self.head.next_generation();
         // First what is there: what is left without a mark can give way to what is new.
         let missing = self.mark(upstreams, generation, None);
         let (free_upstreams, free_peers) = self.free();
         if missing.upstreams > free_upstreams || missing.peers > free_peers {
-            self.give_up(now, KEPT);
+            self.give_up(generation, now, KEPT);
         }
         let (free_upstreams, free_peers) = self.free();
         if missing.upstreams > free_upstreams || missing.peers > free_peers {
-            self.give_up(now, 0);
+            self.give_up(generation, now, 0);
         }
         self.mark(upstreams, generation, Some(now));
+        // Only now: until here a reader sees what was there, and what is new already.
+        self.head.begin_configuration(generation);
         generation
     }
 
@@ -252,10 +254,9 @@ impl<'m> Memory<'m> {
         !self.is_stale(slot.label())
     }
 
-    /// Whether only a configuration before this one names it.
+    /// Whether only a configuration before the one in use names it.
     fn is_stale(&self, label: &Label) -> bool {
-        let configured = label.configured();
-        configured != 0 && configured != self.head.generation()
+        is_before(label, self.head.generation())
     }
 
     fn place(&self, upstream: usize, peer: usize) -> Option<Place<'m>> {
@@ -311,7 +312,7 @@ impl<'m> Memory<'m> {
         let again = searched == 0 || now.saturating_sub(searched) >= SEARCH;
         if table.count(false) >= limit && again {
             table.state.searched.store(now.max(1), Relaxed);
-            self.give_up(now, KEPT);
+            self.give_up(self.head.generation(), now, KEPT);
         }
         table.count(false) < limit
     }
@@ -323,13 +324,13 @@ impl<'m> Memory<'m> {
         (free(self.upstreams.count(false)), free(self.peers.count(false)))
     }
 
-    /// Gives up what only configurations before this one name, and what none does and has not been
+    /// Gives up what only configurations before one name, and what none does and has not been
     /// used for so long. An upstream goes with the last of its peers, and what stood for others in
     /// it with that.
-    fn give_up(&self, now: u64, unused: u64) {
+    fn give_up(&self, generation: u32, now: u64, unused: u64) {
         let is_over = |label: &Label, used: u64| {
             let over = label.configured() == 0 && used.saturating_add(unused) <= now;
-            !label.is_substitute() && (over || self.is_stale(label))
+            !label.is_substitute() && (over || is_before(label, generation))
         };
         let mut kept = vec![false; self.upstreams.slots.len()];
         self.peers.remove(|_, peer| {
@@ -377,6 +378,11 @@ impl<'m> Memory<'m> {
         hasher.write(name);
         hasher.finish()
     }
+}
+
+/// Whether only a configuration before this one, or the next, names it.
+fn is_before(label: &Label, generation: u32) -> bool {
+    ![0, generation, following(generation)].contains(&label.configured())
 }
 
 /// How much of a configuration has no place yet.
