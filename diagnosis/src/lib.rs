@@ -11,6 +11,7 @@ pub mod errno;
 pub mod exposition;
 pub mod findings;
 pub mod header;
+mod json;
 pub mod message;
 mod outcome;
 pub mod peer;
@@ -37,4 +38,4 @@ pub use status::{
     Dropped, Histogram, History, Module, PeerStatus, Snapshot, TakenOut, Timeline, Totals,
     Upstream, Usage, Worker, Zone,
 };
-pub use verdict::{Failure, Observation, Progress, Verdict, classify};
+pub use verdict::{Failure, Observation, Progress, Verdict, classify, classify_known};

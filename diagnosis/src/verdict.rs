@@ -116,6 +116,11 @@ const RESOLVE_NXDOMAIN: i64 = 3;
 
 /// Decides what an error line means.
 pub fn classify(seen: &Observation<'_>) -> Failure {
+    classify_known(message::recognise(seen.message, seen.peer), seen)
+}
+
+/// As [`classify`], of a message that was looked for already.
+pub fn classify_known(known: Option<Known>, seen: &Observation<'_>) -> Failure {
     if let Some(state) = seen.resolver_error {
         // The message starts with the name, which a client may have chosen: only the state counts.
         let cause = match state {
@@ -131,7 +136,7 @@ pub fn classify(seen: &Observation<'_>) -> Failure {
             kind: None,
         };
     }
-    let Some(known) = message::recognise(seen.message, seen.peer) else {
+    let Some(known) = known else {
         return Failure {
             verdict: None,
             phase: seen.progress.phase(),

@@ -22,7 +22,7 @@ pub(crate) fn summary(facts: &Facts<'_>) -> String {
     let failed = facts.failed;
     let mut sentence = particular(facts).unwrap_or_else(|| meaning(facts));
     // A timeout says so in words: its errno is nginx's own (`NGX_ETIMEDOUT`).
-    if let Some(name) = &failed.errname
+    if let Some(name) = failed.errname()
         && failed.errno != Some(Errno::ETIMEDOUT as i32)
     {
         sentence.push_str(&format!(" ({name})"));
@@ -122,7 +122,7 @@ fn particular(facts: &Facts<'_>) -> Option<String> {
 fn header_too_big(peer: &str, header: &Header) -> String {
     let Header { size, exact, limit, directive, .. } = header;
     let bound = if *exact { "" } else { "at least " };
-    let buffer = directive.as_deref().unwrap_or("nginx's buffer");
+    let buffer = directive.unwrap_or("nginx's buffer");
     let cache = cache_part(header);
     format!("{peer} sent a response header of {bound}{size} bytes; {buffer} is {limit}{cache}")
 }

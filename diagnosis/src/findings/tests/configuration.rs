@@ -134,7 +134,7 @@ fn not_retried() {
         });
         let finding = case.find(Code::NotRetried).unwrap();
         assert_eq!((finding.confidence, finding.advice), (Confidence::Certain, None));
-        (finding.text, serde_json::to_string(&finding.evidence).unwrap())
+        (finding.text, finding.evidence.to_json())
     };
     for (reason, text, evidence) in [
         (
