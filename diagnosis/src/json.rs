@@ -133,13 +133,27 @@ const WORD: usize = size_of::<u64>();
 /// Writes text as a string (RFC 8259, section 7).
 pub(crate) fn string(out: &mut Vec<u8>, text: &str) {
     let bytes = text.as_bytes();
+    out.reserve(bytes.len().saturating_add(2));
     out.push(b'"');
     if is_plain(bytes) {
         out.extend_from_slice(bytes);
     } else {
-        bytes.iter().for_each(|byte| escape(out, *byte));
+        escaped(out, bytes);
     }
     out.push(b'"');
+}
+
+/// Advice quotes names: most of such a text is as plain as others.
+fn escaped(out: &mut Vec<u8>, bytes: &[u8]) {
+    let (words, rest) = bytes.as_chunks::<WORD>();
+    for word in words {
+        if has_special(u64::from_ne_bytes(*word)) {
+            word.iter().for_each(|byte| escape(out, *byte));
+        } else {
+            out.extend_from_slice(word);
+        }
+    }
+    rest.iter().for_each(|byte| escape(out, *byte));
 }
 
 /// Whether nothing in it has to be escaped.
@@ -155,14 +169,33 @@ fn is_plain(bytes: &[u8]) -> bool {
     }
 }
 
-/// Whether one of eight bytes is a control character, a quotation mark or a backslash. A byte is
-/// below `n` if subtracting `n` borrows from its highest bit; bytes of 128 and more are not.
+/// Whether it is printable ASCII alone: what most texts are.
+pub(crate) fn is_printable_ascii(text: &str) -> bool {
+    let other = |word: u64| {
+        let deleted = word ^ EACH.wrapping_mul(0x7f);
+        (word | below(word, 0x20) | below(deleted, 1)) & HIGHEST != 0
+    };
+    let (words, rest) = text.as_bytes().as_chunks::<WORD>();
+    !words.iter().any(|word| other(u64::from_ne_bytes(*word)))
+        && rest.iter().all(|byte| matches!(byte, b' '..=b'~'))
+}
+
+/// One in each byte.
+const EACH: u64 = u64::MAX / 255;
+
+/// The highest bit of each byte.
+const HIGHEST: u64 = EACH << 7;
+
+/// The highest bit of each byte that is below `n`, and perhaps of others, but only if there is
+/// one: subtracting borrows from it. Bytes of 128 and more are not below.
+#[inline]
+fn below(word: u64, n: u8) -> u64 {
+    word.wrapping_sub(EACH.wrapping_mul(u64::from(n))) & !word & HIGHEST
+}
+
+/// Whether one of eight bytes is a control character, a quotation mark or a backslash.
 #[inline]
 fn has_special(word: u64) -> bool {
-    const EACH: u64 = u64::MAX / 255;
-    const HIGHEST: u64 = EACH << 7;
-    let below =
-        |word: u64, n: u8| word.wrapping_sub(EACH.wrapping_mul(u64::from(n))) & !word & HIGHEST;
     let is = |byte: u8| below(word ^ EACH.wrapping_mul(u64::from(byte)), 1);
     below(word, 0x20) | is(b'"') | is(b'\\') != 0
 }
@@ -211,9 +244,18 @@ mod tests {
                     let special = byte < 0x20 || byte == b'"' || byte == b'\\';
                     assert_eq!(json.len() == length + 2, !special, "{json}");
                     assert_eq!(is_plain(text.as_bytes()), !special);
+                    assert_eq!(is_printable_ascii(&text), !text.contains(char::is_control));
                 }
             }
         }
+    }
+
+    #[test]
+    fn not_ascii_is_not_printable_ascii() {
+        for text in ["é", "1234567é", "12345678é", "\u{85}1234567"] {
+            assert!(!is_printable_ascii(text));
+        }
+        assert!(is_printable_ascii("") && is_printable_ascii(" ~"));
     }
 
     /// Guards against borrows that run from one byte to the next, and letters taken apart.

@@ -32,7 +32,10 @@ pub use cause::{Cause, Phase};
 pub use findings::{Context, Evidence, Finding, findings};
 pub use outcome::{Ending, Origin, Outcome, origin, outcome};
 pub use proxy_status::proxy_status;
-pub use record::{Attempt, Header, Parts, PeerReport, PeerState, Record, Request, Tcp, text};
+pub use record::{
+    Attempt, Header, Parts, PeerReport, PeerState, Record, Request, Tally, Tcp, text,
+    with_suppressed,
+};
 pub use seconds::Seconds;
 pub use status::{
     Dropped, Histogram, History, Module, PeerStatus, Snapshot, TakenOut, Timeline, Totals,

@@ -63,6 +63,22 @@ pub enum Kind {
     CertificateName,
 }
 
+impl Kind {
+    /// It comes before there is a connection: nothing of one may be asked or reported.
+    pub fn is_before_connection(self) -> bool {
+        matches!(
+            self,
+            Kind::NoResolver
+                | Kind::BadUrl
+                | Kind::NoLiveUpstreams
+                | Kind::Connect
+                | Kind::Socket
+                | Kind::Bind
+                | Kind::WorkerConnections
+        )
+    }
+}
+
 enum Shape {
     /// The message starts with this text; nothing behind it is read.
     Text(&'static str),

@@ -2,6 +2,8 @@
 
 mod write;
 
+pub use write::with_suppressed;
+
 use std::borrow::Cow;
 
 use crate::cause::{Cause, Phase};
@@ -221,7 +223,7 @@ pub struct Attempt {
     /// nginx's view of the peer.
     pub peer_state: Option<PeerState>,
     /// The attempts on the peer so far, this one included once it has ended.
-    pub history: Option<PeerHistory>,
+    pub history: Option<Tally>,
     /// What more is known of the peer, for conclusions.
     pub past: Option<Box<Past>>,
 }
@@ -296,8 +298,8 @@ pub struct PeerState {
 }
 
 /// What the zone knows of a peer.
-#[derive(Clone, Debug)]
-pub struct PeerHistory {
+#[derive(Clone, Copy, Debug)]
+pub struct Tally {
     /// Good attempts.
     pub ok: u64,
     /// Failed ones.
@@ -306,13 +308,6 @@ pub struct PeerHistory {
     pub last_ok: Option<Seconds>,
     /// Failed ones since that.
     pub consecutive_failures: u64,
-}
-
-impl From<History> for PeerHistory {
-    fn from(history: History) -> PeerHistory {
-        let History { ok, failed, last_ok, consecutive_failures, .. } = history;
-        PeerHistory { ok, failed, last_ok, consecutive_failures }
-    }
 }
 
 /// One peer of a group in which none could be chosen.

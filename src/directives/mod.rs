@@ -59,7 +59,8 @@ pub(crate) struct MainConf {
     pub(crate) groups: Groups,
     /// Where their peers are counted.
     pub(crate) places: Places,
-    /// `$request_id`.
+    /// `$request_id`, where the configuration uses it. Elsewhere nobody else knows it, and it is not
+    /// made: random numbers take longer than all of a record.
     pub(crate) request_id: Option<VariableIndex>,
     /// Some block has `upstream_diag on`.
     wanted: bool,
@@ -189,7 +190,7 @@ pub(crate) fn after(cf: &mut Conf<'_>) -> bool {
     if !cf.main_conf().is_some_and(|main| main.wanted) {
         return true;
     }
-    let request_id = cf.variable_index(b"request_id");
+    let request_id = cf.used_variable(b"request_id");
     let groups = cf.watch_upstreams();
     let have = groups.peers().map(|(_, peers)| peers.len()).fold(0, usize::saturating_add);
     if let Some(error) = cf.main_conf().and_then(|main| main.lack_of_room(have)) {
@@ -200,7 +201,7 @@ pub(crate) fn after(cf: &mut Conf<'_>) -> bool {
         main.groups = groups;
         main.places = Places::new(have);
     }
-    request_id.is_some() && cf.add_log_handler()
+    cf.add_log_handler()
 }
 
 /// When nginx begins to use the configuration: every peer of it has its place from the start.
@@ -232,7 +233,7 @@ fn flag(cf: &Conf<'_>, directive: &'static str, before: Option<bool>) -> Result<
 }
 
 fn words(word: Option<&&[u8]>) -> String {
-    word.map(|word| diagnosis::text(word)).unwrap_or_default()
+    word.map(|word| diagnosis::text(word).into_owned()).unwrap_or_default()
 }
 
 /// `upstream_diag on|off`

@@ -5,13 +5,13 @@ use std::net::SocketAddr;
 use std::sync::Mutex;
 
 use diagnosis::findings::{Context, Host, Listener, Listening, NotRetried, Process, Sibling};
-use diagnosis::peer::Peer;
-use diagnosis::{Attempt, Cause, Phase, Seconds};
+use diagnosis::{Attempt, Cause, Phase, Seconds, Tally};
 
 use crate::ffi::request::Request;
 use crate::ffi::retry;
 use crate::ffi::upstream::Upstream;
-use crate::ffi::{socket, time};
+use crate::ffi::{peers, socket, time};
+use crate::record::Note;
 
 /// Other servers of a group that are looked at: enough to see that they are fine.
 const SIBLINGS: usize = 8;
@@ -20,14 +20,14 @@ const SIBLINGS: usize = 8;
 pub(super) fn context(
     request: Request<'_>,
     upstream: Upstream<'_>,
-    failed: &Attempt,
+    last: &Note,
     attempts: usize,
-    peers: &[Peer],
 ) -> Context {
+    let failed = &last.attempt;
     Context {
         is_block: upstream.is_block(),
-        servers: (!peers.is_empty()).then_some(peers.len() as u64),
-        siblings: siblings(request, upstream, failed, peers),
+        servers: peers::number(upstream).filter(|servers| *servers > 0),
+        siblings: siblings(request, upstream, last),
         host: host(upstream, failed),
         not_retried: not_retried(upstream, failed, attempts),
         conditions: upstream.retry().map(|retry| retry.kinds.names()).unwrap_or_default(),
@@ -35,22 +35,25 @@ pub(super) fn context(
     }
 }
 
-fn siblings(
-    request: Request<'_>,
-    upstream: Upstream<'_>,
-    failed: &Attempt,
-    peers: &[Peer],
-) -> Vec<Sibling> {
+/// The others, where the peer has never answered: they tell whether that is its own matter.
+fn siblings(request: Request<'_>, upstream: Upstream<'_>, last: &Note) -> Vec<Sibling> {
     let memory = request.main_conf().and_then(|main| main.memory);
     let (Some(memory), Some(group)) = (memory, upstream.group_name()) else { return Vec::new() };
     let now = time::current_msec();
-    let others = peers.iter().filter(|peer| Some(&peer.name) != failed.peer.as_ref());
+    let alone = peers::number(upstream).is_none_or(|servers| servers < 2);
+    let may_be_stale = last.attempt.phase == Some(Phase::Connect)
+        && last.place().is_some_and(|place| place.peer.may_be_stale(now));
+    if alone || !may_be_stale {
+        return Vec::new();
+    }
+    let peers = peers::first(upstream, SIBLINGS.saturating_add(1));
+    let others = peers.iter().filter(|peer| Some(&peer.name) != last.attempt.peer.as_ref());
     others
         .take(SIBLINGS)
         .filter_map(|peer| {
             let place = memory.find(group.as_bytes(), peer.name.as_bytes())?;
-            let history = place.peer.history(now);
-            Some(Sibling { ok: history.ok, last_ok: history.last_ok, state: Some(peer.state()) })
+            let Tally { ok, last_ok, .. } = place.peer.tally(now);
+            Some(Sibling { ok, last_ok, state: Some(peer.state()) })
         })
         .collect()
 }

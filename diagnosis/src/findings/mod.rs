@@ -93,7 +93,7 @@ pub fn findings(evidence: &Evidence<'_>) -> Vec<Finding> {
 impl Finding {
     fn new(code: Code, confidence: Confidence, text: String) -> Finding {
         // Names in it may come from variables.
-        let text = plain(&text);
+        let text = plain(text);
         let evidence = Facts::default();
         Finding { code, confidence, text, evidence, advice: None, clause: None }
     }

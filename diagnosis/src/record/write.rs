@@ -1,6 +1,6 @@
 //! A record as JSON.
 
-use super::{Attempt, Header, PeerHistory, PeerReport, PeerState, Record, Request, Tcp};
+use super::{Attempt, Header, PeerReport, PeerState, Record, Request, Tally, Tcp};
 use crate::json::{Object, key, object};
 use crate::tls::Tls;
 
@@ -53,6 +53,15 @@ impl Record<'_> {
             o.list(key!("peers"), self.peers, |out, peer| object(out, |o| peer.members(o)));
         }
     }
+}
+
+/// The line of a record, with the number of lines that were left out of a log before it.
+pub fn with_suppressed(line: &[u8], suppressed: u64) -> Vec<u8> {
+    let mut with = line.strip_suffix(b"}\n").unwrap_or(line).to_vec();
+    with.extend_from_slice(b",\"suppressed\":");
+    crate::json::number(&mut with, suppressed);
+    with.extend_from_slice(b"}\n");
+    with
 }
 
 impl Request<'_> {
@@ -197,7 +206,7 @@ impl PeerState {
     }
 }
 
-impl PeerHistory {
+impl Tally {
     fn members(&self, o: &mut Object<'_>) {
         o.number(key!("ok"), self.ok);
         o.number(key!("failed"), self.failed);

@@ -41,12 +41,17 @@ pub(crate) fn summary(facts: &Facts<'_>) -> String {
             status => sentence.push_str(&format!(" The client got {status}.")),
         }
     }
-    capitalised(plain(&sentence))
+    capitalised(plain(sentence))
 }
 
 /// What the cause means, from the table.
 fn meaning(facts: &Facts<'_>) -> String {
-    for_module(facts.cause.row().meaning, facts.module).replace("{peer}", facts.peer())
+    let meaning = for_module(facts.cause.row().meaning, facts.module);
+    let parts = meaning.split_once('{');
+    match parts.and_then(|(before, after)| Some((before, after.strip_prefix("peer}")?))) {
+        Some((before, after)) => [before, facts.peer(), after].concat(),
+        None => meaning.into_owned(),
+    }
 }
 
 /// What can be said with what was seen.
@@ -179,7 +184,7 @@ fn timed_out(facts: &Facts<'_>) -> Option<String> {
             }
         }
     };
-    Some(for_module(&sentence, facts.module))
+    Some(for_module(sentence, facts.module).into_owned())
 }
 
 /// What the peers of a group are waiting for, in which none could be chosen.
