@@ -391,9 +391,13 @@ fn errno(rest: &[u8]) -> Option<i32> {
 }
 
 fn digits(text: &[u8]) -> Option<(u64, &[u8])> {
-    let len = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    let (number, rest) = text.split_at_checked(len)?;
-    Some((std::str::from_utf8(number).ok()?.parse().ok()?, rest))
+    let (mut number, mut rest) = (None::<u64>, text);
+    while let Some((digit @ b'0'..=b'9', behind)) = rest.split_first() {
+        let more = number.unwrap_or(0).checked_mul(10)?;
+        number = Some(more.checked_add(u64::from(digit & 0xf))?);
+        rest = behind;
+    }
+    Some((number?, rest))
 }
 
 #[cfg(test)]

@@ -25,6 +25,10 @@ const MAX_TEXT: usize = 512;
 /// Bytes that came from outside as text: valid UTF-8, bounded. What it is written into escapes it.
 pub fn text(bytes: &[u8]) -> Cow<'_, str> {
     let bounded = bytes.get(..MAX_TEXT).unwrap_or(bytes);
+    // Most texts are valid, and this tells sooner.
+    if let Ok(valid) = std::str::from_utf8(bounded) {
+        return Cow::Borrowed(valid);
+    }
     let mut text = String::from_utf8_lossy(bounded);
     if let Cow::Owned(lossy) = &mut text
         // The bound may have cut a character in two: that is ours, not the sender's.

@@ -127,8 +127,7 @@ fn host(upstream: Upstream<'_>, failed: &Attempt) -> Option<Host> {
         }
         None => match failed.cause? {
             Cause::ConnectionRefused | Cause::ConnectionTimedOut | Cause::ResponseTimedOut => {
-                let address: SocketAddr = peer.parse().ok()?;
-                cached(peer, || tcp(address))
+                cached(peer, || tcp(peer.parse().ok()?))
             }
             _ => None,
         },

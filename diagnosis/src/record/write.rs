@@ -66,7 +66,7 @@ pub fn with_suppressed(line: &[u8], suppressed: u64) -> Vec<u8> {
 
 impl Request<'_> {
     fn members(&self, o: &mut Object<'_>) {
-        o.text(key!("time"), &self.time);
+        o.word(key!("time"), &self.time);
         o.number(key!("pid"), self.pid);
         o.number(key!("connection"), self.connection);
         if let Some(id) = &self.request_id {
