@@ -139,23 +139,33 @@ pub(crate) fn string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
     if !any(bytes, is_special) {
         out.extend_from_slice(bytes);
+    } else if any(bytes, is_control) {
+        bytes.iter().for_each(|byte| escape(out, *byte));
     } else {
-        // Advice quotes names: most of such a text is as plain as others.
-        for block in bytes.chunks(BLOCK) {
-            if any(block, is_special) {
-                block.iter().for_each(|byte| escape(out, *byte));
-            } else {
-                out.extend_from_slice(block);
-            }
+        // Advice quotes names: what is between the quotation marks is plain.
+        let mut rest = bytes;
+        while let Some((before, [quote, after @ ..])) =
+            memchr::memchr2(b'"', b'\\', rest).and_then(|at| rest.split_at_checked(at))
+        {
+            out.extend_from_slice(before);
+            out.extend_from_slice(&[b'\\', *quote]);
+            rest = after;
         }
+        out.extend_from_slice(rest);
     }
     out.push(b'"');
+}
+
+/// Whether a byte is a control character.
+#[inline]
+fn is_control(byte: u8) -> bool {
+    byte < 0x20
 }
 
 /// Whether a byte has to be escaped.
 #[inline]
 fn is_special(byte: u8) -> bool {
-    (byte < 0x20) | (byte == b'"') | (byte == b'\\')
+    is_control(byte) | (byte == b'"') | (byte == b'\\')
 }
 
 /// Whether it is printable ASCII alone: what most texts are.

@@ -1,11 +1,12 @@
 //! The `Proxy-Status` list member of RFC 9209.
 
 use crate::cause::Cause;
-use crate::record::Record;
+use crate::record::{Record, Shown};
 
 /// A list member that names this proxy and its error, for the `Proxy-Status` field.
 pub fn proxy_status(record: &Record<'_>) -> String {
-    let failed = record.attempts.iter().rev().find(|attempt| attempt.cause.is_some());
+    let failed =
+        record.attempts.iter().rev().map(Shown::attempt).find(|attempt| attempt.cause.is_some());
     let mut member = String::from("nginx");
     // The upstream's own answer is no error of the proxy: it is passed on as received-status.
     if record.cause == Cause::UpstreamResponse {

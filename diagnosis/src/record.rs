@@ -99,7 +99,7 @@ pub struct Record<'a> {
     /// `$request_time`.
     pub request_time: Seconds,
     /// Every attempt in order, the good ones too.
-    pub attempts: Vec<Cow<'a, Attempt>>,
+    pub attempts: Vec<Shown<'a>>,
     /// The peers of the group, where the cause is that none could be chosen.
     pub peers: &'a [PeerReport],
 }
@@ -120,7 +120,7 @@ pub struct Parts<'a> {
     /// Why it failed where no attempt did.
     pub own_cause: Option<Cause>,
     /// The attempts. At least one has a cause, or there is one of the request's own.
-    pub attempts: Vec<Cow<'a, Attempt>>,
+    pub attempts: Vec<Shown<'a>>,
     /// The group's peers.
     pub peers: &'a [PeerReport],
 }
@@ -130,7 +130,7 @@ impl<'a> Record<'a> {
     /// nothing failed.
     pub fn new(parts: Parts<'a>, context: &Context) -> Option<Record<'a>> {
         let Parts { request, outcome, upstream, module, request_time, own_cause, .. } = parts;
-        let mut attempts = parts.attempts.iter().rev().map(Cow::as_ref);
+        let mut attempts = parts.attempts.iter().rev().map(Shown::attempt);
         let failed = attempts.find(|attempt| attempt.cause.is_some());
         // Without a failed attempt the words are about the request's status alone.
         let own = Attempt { status: Some(request.status), ..Attempt::default() };
@@ -230,6 +230,38 @@ pub struct Attempt {
     pub history: Option<Tally>,
     /// What more is known of the peer, for conclusions.
     pub past: Option<Box<Past>>,
+}
+
+/// An attempt as it is shown: from where it was noted, or made for it. An attempt is large, and
+/// most are noted.
+#[derive(Clone, Debug)]
+pub enum Shown<'a> {
+    /// As it was noted.
+    Noted(&'a Attempt),
+    /// Made of what nginx keeps.
+    Made(Box<Attempt>),
+}
+
+impl Shown<'_> {
+    /// The attempt.
+    #[inline]
+    pub fn attempt(&self) -> &Attempt {
+        match self {
+            Shown::Noted(attempt) => attempt,
+            Shown::Made(attempt) => attempt,
+        }
+    }
+
+    /// The attempt, to be changed in what is shown.
+    pub fn to_mut(&mut self) -> &mut Attempt {
+        if let Shown::Noted(attempt) = self {
+            *self = Shown::Made(Box::new(attempt.clone()));
+        }
+        match self {
+            Shown::Made(attempt) => attempt,
+            Shown::Noted(_) => unreachable!("it was made just now"),
+        }
+    }
 }
 
 impl Attempt {

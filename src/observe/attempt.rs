@@ -1,9 +1,7 @@
 //! All attempts of a request: what nginx kept of each, with what was noted of the failed ones.
 
-use std::borrow::Cow;
-
 use diagnosis::attempts::Slot;
-use diagnosis::{Attempt, Cause, Seconds, Verdict, zone};
+use diagnosis::{Attempt, Cause, Seconds, Shown, Verdict, zone};
 
 use super::{answered_error, told_by_location};
 use crate::ffi::request::Request;
@@ -18,7 +16,7 @@ pub(crate) struct Assembled<'d> {
 
 struct Entry<'d> {
     has_peer: bool,
-    attempt: Option<Cow<'d, Attempt>>,
+    attempt: Option<Shown<'d>>,
     /// A response header came.
     answered: bool,
     /// The upstream request that it is an attempt of, where something was noted of that.
@@ -29,22 +27,32 @@ struct Entry<'d> {
     place: Option<zone::Place<'static>>,
 }
 
+impl Entry<'_> {
+    fn attempt(&self) -> Option<&Attempt> {
+        self.attempt.as_ref().map(Shown::attempt)
+    }
+}
+
 /// Puts the attempts of a request together.
 pub(crate) fn assemble<'d>(
     request: Request<'_>,
     diagnosis: Option<&'d Diagnosis>,
 ) -> Assembled<'d> {
     let states = request.states();
-    let groups = || diagnosis.into_iter().flat_map(|diagnosis| diagnosis.of(request.id()));
+    let groups = diagnosis.map(Diagnosis::groups).unwrap_or_default();
+    let id = request.id();
+    let own = |group: &&Group| group.request == id;
     // A name that could not be resolved has no entry; everything else has.
-    let noted = groups().flat_map(|group| &group.notes).map(|note| note.at.saturating_add(1));
-    let count = noted.max().unwrap_or(0).max(states.len());
+    let mut count = states.len();
+    for note in groups.iter().filter(own).flat_map(|group| &group.notes) {
+        count = count.max(note.at.saturating_add(1));
+    }
     let told_from = told_by_location(request);
 
     let mut entries = Vec::with_capacity(count);
     for at in 0..count {
         let state = states.get(at);
-        let noted = groups().filter_map(|group| {
+        let noted = groups.iter().filter(own).filter_map(|group| {
             // The last note is looked for most.
             let note = group.notes.iter().rev().find(|note| note.at == at)?;
             Some((group, note))
@@ -63,7 +71,7 @@ pub(crate) fn assemble<'d>(
             entries.push(apart(group, note));
         }
         let group = found.map(|(group, _)| group);
-        let group = group.or_else(|| groups().find(|group| group.covers(at)));
+        let group = group.or_else(|| groups.iter().filter(own).find(|group| group.covers(at)));
         let place = Place {
             at,
             last: at.saturating_add(1) == count,
@@ -79,7 +87,7 @@ pub(crate) fn assemble<'d>(
 fn apart<'d>(group: &'d Group, note: &'d Note) -> Entry<'d> {
     Entry {
         has_peer: false,
-        attempt: Some(Cow::Borrowed(&note.attempt)),
+        attempt: Some(Shown::Noted(&note.attempt)),
         answered: false,
         group: Some(group),
         cut_short: false,
@@ -104,17 +112,21 @@ fn entry<'d>(
     place: &Place<'d>,
 ) -> Entry<'d> {
     let has_peer = state.is_some_and(|state| state.peer().is_some());
-    let mut attempt = noted.map(|note| Cow::Borrowed(&note.attempt));
+    let mut attempt = noted.map(|note| Shown::Noted(&note.attempt));
     if attempt.is_none() {
-        attempt = place.group.and_then(|group| group.brief(place.at)).map(Cow::Owned);
+        attempt = place
+            .group
+            .and_then(|group| group.brief(place.at))
+            .map(|brief| Shown::Made(brief.into()));
     }
     if let Some(group) = place.group
-        && let Some(attempt) = attempt.as_mut().filter(|attempt| attempt.cause.is_none())
+        && let Some(attempt) = attempt.as_mut().filter(|shown| shown.attempt().cause.is_none())
     {
         judge_unknown(attempt.to_mut(), state, group, place.at);
     }
     if let Some(state) = state.filter(|_| has_peer) {
-        complete(attempt.get_or_insert_default(), state, place.diagnosed);
+        let shown = attempt.get_or_insert_with(|| Shown::Made(Box::default()));
+        complete(shown, state, place.diagnosed);
     }
     let cut_short = place.group.filter(|_| noted.is_some()).is_some_and(|group| {
         let sent = group.ended.map_or_else(
@@ -125,7 +137,7 @@ fn entry<'d>(
             |ended| ended.cut_short,
         );
         // With the header sent, nginx cannot try another peer.
-        let cause = attempt.as_ref().and_then(|attempt| attempt.cause);
+        let cause = attempt.as_ref().and_then(|shown| shown.attempt().cause);
         sent && place.last && cause.is_some_and(|cause| cause != Cause::UpstreamResponse)
     });
     let answered = state.is_some_and(|state| state.header_time().is_some());
@@ -152,26 +164,24 @@ fn judge_unknown(attempt: &mut Attempt, state: Option<&State>, group: &Group, at
 }
 
 /// Adds what nginx keeps of every attempt.
-fn complete(attempt: &mut Cow<'_, Attempt>, state: &State, diagnosed: bool) {
+fn complete(shown: &mut Shown<'_>, state: &State, diagnosed: bool) {
     let status = Some(state.status()).filter(|status| *status != 0);
     let received = state.bytes_received();
-    if attempt.cause.is_some() {
+    let noted = shown.attempt();
+    if noted.cause.is_some() {
         // nginx adds what the pipe has read when the upstream request ends.
-        let more = attempt.bytes_received.map(|known| known.max(received));
-        if attempt.peer.is_none() {
-            attempt.to_mut().peer = state.peer().map(|peer| diagnosis::text(peer).into_owned());
-        }
-        // Noted already, as a rule (see `finalized`).
-        if (attempt.status, attempt.bytes_received) != (status, more) {
-            let attempt = attempt.to_mut();
+        let more = noted.bytes_received.map(|known| known.max(received));
+        let complete =
+            noted.peer.is_some() && (noted.status, noted.bytes_received) == (status, more);
+        if !complete {
+            let attempt = shown.to_mut();
+            attempt.peer = attempt.peer.take().or_else(|| peer_of(state));
             (attempt.status, attempt.bytes_received) = (status, more);
         }
         return;
     }
-    let attempt = attempt.to_mut();
-    if attempt.peer.is_none() {
-        attempt.peer = state.peer().map(|peer| diagnosis::text(peer).into_owned());
-    }
+    let attempt = shown.to_mut();
+    attempt.peer = attempt.peer.take().or_else(|| peer_of(state));
     attempt.status = status;
     if diagnosed && answered_error(state) {
         attempt.cause = Some(Cause::UpstreamResponse);
@@ -182,9 +192,13 @@ fn complete(attempt: &mut Cow<'_, Attempt>, state: &State, diagnosed: bool) {
     attempt.bytes_received = Some(received);
 }
 
+fn peer_of(state: &State) -> Option<String> {
+    state.peer().map(|peer| diagnosis::text(peer).into_owned())
+}
+
 impl<'d> Assembled<'d> {
     /// Every attempt.
-    pub(crate) fn into_attempts(self) -> Vec<Cow<'d, Attempt>> {
+    pub(crate) fn into_attempts(self) -> Vec<Shown<'d>> {
         self.entries.into_iter().filter_map(|entry| entry.attempt).collect()
     }
 
@@ -197,7 +211,7 @@ impl<'d> Assembled<'d> {
         self.entries
             .iter()
             .filter(move |entry| entry.group.is_some_and(|group| group.upstream == upstream))
-            .filter_map(|entry| Some((entry.attempt.as_deref()?, entry.answered, entry.place)))
+            .filter_map(|entry| Some((entry.attempt()?, entry.answered, entry.place)))
     }
 
     /// The failed attempts whose history was not noted, each with its upstream request where
@@ -206,11 +220,11 @@ impl<'d> Assembled<'d> {
         &mut self,
     ) -> impl Iterator<Item = (&mut Attempt, Option<&'d Group>)> {
         self.entries.iter_mut().filter_map(|entry| {
-            let lacks = |attempt: &&mut Cow<'_, Attempt>| {
-                attempt.cause.is_some() && attempt.history.is_none()
+            let lacks = |shown: &&mut Shown<'_>| {
+                shown.attempt().cause.is_some() && shown.attempt().history.is_none()
             };
-            let attempt = entry.attempt.as_mut().filter(lacks)?;
-            Some((attempt.to_mut(), entry.group))
+            let shown = entry.attempt.as_mut().filter(lacks)?;
+            Some((shown.to_mut(), entry.group))
         })
     }
 
@@ -218,13 +232,13 @@ impl<'d> Assembled<'d> {
     pub(crate) fn slots(&self) -> Vec<Slot<'_>> {
         self.entries
             .iter()
-            .map(|entry| Slot { has_peer: entry.has_peer, attempt: entry.attempt.as_deref() })
+            .map(|entry| Slot { has_peer: entry.has_peer, attempt: entry.attempt() })
             .collect()
     }
 
     /// The last attempt that failed.
     pub(crate) fn failed(&self) -> Option<&Attempt> {
-        self.last_failed().and_then(|entry| entry.attempt.as_deref())
+        self.last_failed().and_then(Entry::attempt)
     }
 
     /// The upstream request of the last attempt that failed, where something was noted of it.
@@ -239,7 +253,7 @@ impl<'d> Assembled<'d> {
 
     fn last_failed(&self) -> Option<&Entry<'d>> {
         let failed = |attempt: &Attempt| attempt.cause.is_some();
-        self.entries.iter().rev().find(|entry| entry.attempt.as_deref().is_some_and(failed))
+        self.entries.iter().rev().find(|entry| entry.attempt().is_some_and(failed))
     }
 
     /// Whether the client got a part of a response.

@@ -111,6 +111,11 @@ impl Diagnosis {
         self.groups.iter_mut().find(|group| group.upstream == upstream)
     }
 
+    /// All of them, in the order in which something was noted first.
+    pub(crate) fn groups(&self) -> &[Group] {
+        &self.groups
+    }
+
     /// As [`Diagnosis::of`], to be changed.
     pub(crate) fn of_mut(&mut self, request: RequestId) -> impl Iterator<Item = &mut Group> {
         self.groups.iter_mut().filter(move |group| group.request == request)

@@ -28,7 +28,7 @@ fn findings_follow_the_advice() {
             module: Some("proxy".into()),
             request_time: Seconds::Millis(4),
             own_cause: None,
-            attempts: vec![Cow::Owned(attempt)],
+            attempts: vec![Shown::Made(attempt.into())],
             peers: &[],
         };
         Record::new(parts, &Context::default()).unwrap().to_json()

@@ -47,7 +47,7 @@ impl Record<'_> {
         }
         o.time(key!("request_time"), self.request_time);
         o.list(key!("attempts"), &self.attempts, |out, attempt| {
-            object(out, |o| attempt.members(o));
+            object(out, |o| attempt.attempt().members(o));
         });
         if !self.peers.is_empty() {
             o.list(key!("peers"), self.peers, |out, peer| object(out, |o| peer.members(o)));
