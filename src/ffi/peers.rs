@@ -16,12 +16,14 @@ use super::upstream::Upstream;
 /// More peers than this are not read for one request.
 const MOST: usize = 4_096;
 
-/// A peer, by the address of nginx's structure: only compared, until it is found in a list.
+/// A peer, by the address of nginx's structure: only compared, until it is found among those of a
+/// group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PeerAt(usize);
 
 /// The peer in use. All balancers that build on round robin let `u->peer.name` point into its
-/// structure; where something else is there, no list will have such a peer.
+/// structure; where something else is there, no group will have such a peer. With a zone it points
+/// to a copy (`ngx_http_upstream_connect`).
 pub(crate) fn in_use(upstream: Upstream<'_>) -> PeerAt {
     let name = upstream.raw().peer.name as usize;
     PeerAt(name.wrapping_sub(offset_of!(ngx_http_upstream_rr_peer_t, name)))
@@ -29,8 +31,8 @@ pub(crate) fn in_use(upstream: Upstream<'_>) -> PeerAt {
 
 /// What nginx keeps of a peer now. A group has any number of peers, so a single one is not looked
 /// for among them where that can be avoided: peers that are not shared stay where they are for as
-/// long as their configuration.
-pub(crate) fn state(upstream: Upstream<'_>, at: PeerAt) -> Option<Peer> {
+/// long as their configuration. Others are found by name.
+pub(crate) fn state(upstream: Upstream<'_>, at: PeerAt, name: &[u8]) -> Option<Peer> {
     let peers = match upstream.group() {
         Some(group) => configured(group)?,
         None => private(upstream)?,
@@ -45,10 +47,10 @@ pub(crate) fn state(upstream: Upstream<'_>, at: PeerAt) -> Option<Peer> {
         return Some(Numbers::of(peer).into_peer(String::new(), backup));
     }
     // SAFETY: lists that nginx made, as in read().
-    let (first, second) = unsafe { (find(peers, at), (*peers).next) };
+    let (first, second) = unsafe { (find(peers, name), (*peers).next) };
     let numbers = first.map(|numbers| (numbers, false)).or_else(|| {
         // SAFETY: as above.
-        let backup = (!second.is_null()).then(|| unsafe { find(second, at) })?;
+        let backup = (!second.is_null()).then(|| unsafe { find(second, name) })?;
         backup.map(|numbers| (numbers, true))
     });
     numbers.map(|(numbers, backup)| numbers.into_peer(String::new(), backup))
@@ -74,7 +76,7 @@ unsafe fn is_in(peers: *const ngx_http_upstream_rr_peers_t, at: PeerAt) -> bool 
 
 /// # Safety
 /// As [`copy`].
-unsafe fn find(peers: *mut ngx_http_upstream_rr_peers_t, at: PeerAt) -> Option<Numbers> {
+unsafe fn find(peers: *mut ngx_http_upstream_rr_peers_t, name: &[u8]) -> Option<Numbers> {
     // SAFETY: by the caller's contract; the list ends with NULL and does not change while it is
     // locked.
     unsafe {
@@ -82,7 +84,7 @@ unsafe fn find(peers: *mut ngx_http_upstream_rr_peers_t, at: PeerAt) -> Option<N
         let mut next: *const ngx_http_upstream_rr_peer_t = (*peers).peer;
         for _ in 0..MOST {
             let peer = next.as_ref()?;
-            if ptr::from_ref(peer) as usize == at.0 {
+            if string::bytes(&peer.name) == name {
                 return Some(Numbers::of(peer));
             }
             next = peer.next;

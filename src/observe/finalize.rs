@@ -32,7 +32,8 @@ pub(crate) fn finalized(request: Request<'_>, upstream: Upstream<'_>, rc: ngx_in
         let states = request.states();
         for note in &mut group.notes {
             // Only now are the failures accounted for: peer.free() comes after the line.
-            let peer = peers::state(upstream, note.peer);
+            let peer = note.attempt.peer.as_deref();
+            let peer = peer.and_then(|name| peers::state(upstream, note.peer, name.as_bytes()));
             note.attempt.peer_state = peer.map(|peer| peer.report());
             if let Some(state) = states.get(note.at).filter(|state| state.peer().is_some()) {
                 note.attempt.status = Some(state.status()).filter(|status| *status != 0);

@@ -1,7 +1,7 @@
 //! Where in the zone a peer is counted.
 //!
-//! Every request of a peer asks, so the answers are remembered by the addresses that nginx has the
-//! names at. An address may come to hold another name, and a place another peer: what is
+//! Every request of a peer asks, so the answers are remembered by the end of its name, where names
+//! differ most. Others may have the same, and a place may come to be another peer's: what is
 //! remembered is compared each time.
 
 use std::cell::Cell;
@@ -19,8 +19,6 @@ pub(crate) struct Places(Vec<Cell<Remembered>>);
 struct Remembered {
     /// Address of the group.
     group: usize,
-    /// Address of the name.
-    name: usize,
     place: Option<Place<'static>>,
     /// Until when, for a place that stands for others: there may be room again.
     until: u64,
@@ -28,6 +26,8 @@ struct Remembered {
 
 /// How long such a place is remembered, milliseconds.
 const WHILE: u64 = 1_000;
+
+const WORD: usize = size_of::<usize>();
 
 /// The bits of a product that depend on all of its factors are the upper ones.
 const SPREAD: usize = 0x9e37_79b9_7f4a_7c15_u64 as usize;
@@ -43,9 +43,14 @@ impl Places {
     }
 
     #[inline]
-    fn at(&self, group: usize, name: usize) -> Option<&Cell<Remembered>> {
+    fn at(&self, group: usize, name: &[u8]) -> Option<&Cell<Remembered>> {
         let mask = self.0.len().checked_sub(1)?;
-        let spread = (group ^ name).wrapping_mul(SPREAD) >> (usize::BITS / 2);
+        let word =
+            |bytes: Option<&[u8; WORD]>| bytes.map_or(0, |bytes| usize::from_ne_bytes(*bytes));
+        // With what is before the last word: in a large group all may have one port.
+        let before = name.last_chunk::<{ 2 * WORD }>().and_then(|end| end.first_chunk());
+        let ends = word(name.last_chunk()) ^ word(before.or(name.first_chunk())).rotate_left(23);
+        let spread = (group ^ ends).wrapping_mul(SPREAD) >> (usize::BITS / 2);
         self.0.get(spread & mask)
     }
 }
@@ -54,11 +59,10 @@ impl Places {
 /// possible.
 #[inline(always)]
 pub(crate) fn of_group(main: &MainConf, group: usize, peer: &[u8]) -> Option<Place<'static>> {
-    let name = peer.as_ptr() as usize;
-    let slot = main.places.at(group, name)?;
+    let slot = main.places.at(group, peer)?;
     let known = slot.get();
     match known.place {
-        Some(place) if known.group == group && known.name == name && place.holds(peer) => {
+        Some(place) if known.group == group && place.holds(peer) => {
             if place.is_other() && time::current_msec() >= known.until {
                 return remember(main, group, peer, slot);
             }
@@ -77,7 +81,7 @@ fn remember(
 ) -> Option<Place<'static>> {
     let place = look_up(main, main.groups.name(group)?.as_bytes(), peer)?;
     let until = time::current_msec().saturating_add(WHILE);
-    slot.set(Remembered { group, name: peer.as_ptr() as usize, place: Some(place), until });
+    slot.set(Remembered { group, place: Some(place), until });
     Some(place)
 }
 
