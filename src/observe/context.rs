@@ -30,8 +30,21 @@ pub(super) fn context(
         host: host(upstream, failed),
         not_retried: not_retried(upstream, failed, peers),
         conditions: upstream.retry().map(|retry| retry.kinds.names()).unwrap_or_default(),
-        keepalive_timeout: None,
+        keepalive_timeout: keepalive_timeout(request, upstream, failed),
     }
+}
+
+/// When nginx itself closes idle connections of the block: asked where the upstream closed one.
+fn keepalive_timeout(
+    request: Request<'_>,
+    upstream: Upstream<'_>,
+    failed: &Attempt,
+) -> Option<Seconds> {
+    if failed.cause != Some(Cause::KeepaliveRace) {
+        return None;
+    }
+    let place = request.main_conf()?.keepalive_timeout?;
+    upstream.keepalive_timeout(place).map(Seconds::Millis)
 }
 
 fn siblings(
