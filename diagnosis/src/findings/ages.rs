@@ -42,8 +42,11 @@ pub(super) fn idle_timeout(e: &Evidence<'_>) -> Option<Finding> {
     let is = verb(confidence, "is", "may be");
     let timeout = as_timeout(cluster.mean);
     let text = format!(
-        "{share} closes of reused connections happened {at} s after the last response: the keep-alive timeout of {} {is} {timeout}.",
-        e.peer()
+        "{share} closes of reused connections happened {at} s after the last response: the keep-alive timeout of {} {is} {timeout}{}.",
+        e.peer(),
+        configured
+            .map(|time| format!(", and nginx keeps idle connections for {}", as_timeout(time)))
+            .unwrap_or_default()
     );
     let set = as_set(cluster.from);
     let advice = format!("Set keepalive_timeout {set} in {}, or raise the backend's.", e.block());

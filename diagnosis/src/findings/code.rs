@@ -67,12 +67,12 @@ codes! {
     IdleTimeout = "idle_timeout",
         "the upstream closes connections that were idle for a certain time: its keep-alive timeout",
         "The cause is `keepalive_race`, and this connection had been idle for as long as most that were closed before: four fifths of the latest 16, within an eighth of the age, and at least 0.9 s. Of closes within a tenth of a second six are counted. `likely` from 6 closes on, unless the upstream closes about as many connections in the middle of requests; `possible` from 3 that are within a twentieth. Not given if nginx is known to close idle connections earlier, or if connections that had been idle for longer were used again with success in between.",
-        "Whether the upstream closes, or a device between. Requests that come in regular intervals make connections of one age too: if a process crashes from every one of them, this looks alike. The age is not known for TLS, HTTP/2 and unix sockets.",
+        "Whether the upstream closes, or a device between. Requests that come in regular intervals make connections of one age too: if a process crashes from every one of them, this looks alike. How long a connection was idle is not known for TLS, HTTP/2 and unix sockets.",
         [Age, From, To, AtAge, Closes, Latest, LatestAtAge, KeepaliveTimeout, Set];
     RequestTimeout = "request_timeout",
         "the upstream closes connections when a request has taken a certain time: a timeout of its own",
         "It closed or reset the connection before the response was complete in its header, and the request had been with it for as long as those of most such closes before: as for `idle_timeout`; of closes within a tenth of a second three are counted. `likely` from 6 closes on, `possible` from 4 that are within a twentieth. A supervisor that looks once in a while closes at ages that are spread: over a second, or a third of the timeout where that is more (PHP-FPM). Where 15 of the latest 16 closes are in such a span, it is given if it is the oldest that are closed: `likely` from 6 closes on if 4 requests that were under way, and younger than all that were closed, lived on until the next look, `possible` from 4 and 2, or from 16 closes if nothing speaks against it.",
-        "Which timeout it is, and of what: the server's, a supervisor's that kills workers, a device's between. Requests that always crash after the same work look alike.",
+        "Which timeout it is, and of what: the server's, a supervisor's that kills workers, a device's between. On a unix socket the age is told by nginx's clock, for requests that were sent at once: of at most 64k, and buffered. Requests that always crash after the same work look alike.",
         [Age, From, To, AtAge, Closes, Latest, LatestAtAge];
     Flapping = "flapping",
         "the peer went down and came back at least three times within ten minutes",

@@ -44,6 +44,10 @@ fn particular(facts: &Facts<'_>) -> Option<String> {
             "Try {} from this host: a firewall, a wrong address, a dead host or a full accept queue. Raise proxy_connect_timeout only for a slow network.",
             try_to_connect(facts)
         ),
+        Cause::ResponseTimedOut if failed.arrived == Some(false) => format!(
+            "The upstream's host does not acknowledge what is sent: see whether it is up and reachable ({}), and whether a device between lost the connection.",
+            try_to_connect(facts)
+        ),
         // Names the directive to change to, not that of the module in use.
         Cause::ProtocolMismatch if failed.mismatch.is_some() => {
             return failed.mismatch.map(|mismatch| mismatch.advice().to_owned());

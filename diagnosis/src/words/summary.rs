@@ -12,7 +12,7 @@ use crate::protocol::Mismatch;
 use crate::record::{Attempt, Header, PeerReport};
 use crate::seconds::Seconds;
 use crate::tls;
-use crate::zone::{idle, worked_on};
+use crate::zone::{idle, since_sent, worked_on};
 
 /// What `$status` shows where the response had no status line (`NGX_HTTP_VERSION_9`).
 const NO_STATUS_LINE: u16 = 9;
@@ -57,7 +57,7 @@ fn particular(facts: &Facts<'_>) -> Option<String> {
         Cause::HeaderTooBig => header_too_big(peer, failed.header.as_ref()?),
         Cause::KeepaliveRace => keepalive_race(peer, failed),
         Cause::ClosedBeforeResponse => {
-            let time = failed.tcp.as_ref()?.since_sent?.millis();
+            let time = since_sent(failed)?;
             format!(
                 "{peer} closed the connection without sending a byte, {} s after the request was sent",
                 hundredths(time)
@@ -154,14 +154,15 @@ fn timed_out(facts: &Facts<'_>) -> Option<String> {
         ),
         // That the request arrived is not known from its having been sent.
         Cause::ResponseTimedOut => {
-            let before = match failed.arrived {
-                Some(true) => " accepted the request and",
-                Some(false) => " has not acknowledged all of the request and",
-                None => "",
-            };
             let late = failed.elapsed.map(|time| format!("within {time} s"));
             let late = late.unwrap_or_else(|| "in time".to_owned());
-            format!("{peer}{before} sent no response header {late}")
+            // A kernel acknowledges, whatever the process does.
+            let arrived = match failed.arrived {
+                Some(true) => ", though its host has received the whole request",
+                Some(false) => ", and its host has not acknowledged all of the request",
+                None => "",
+            };
+            format!("{peer} sent no response header {late}{arrived}")
         }
         _ => {
             let silent = failed.tcp.as_ref().and_then(|tcp| tcp.idle).map(Seconds::millis);

@@ -210,11 +210,16 @@ fn timeouts() {
     );
     assert_eq!(
         response(Some(true)),
-        "10.0.3.7:8080 accepted the request and sent no response header within 60.001 s."
+        "10.0.3.7:8080 sent no response header within 60.001 s, though its host has received the whole request."
     );
     assert_eq!(
         response(Some(false)),
-        "10.0.3.7:8080 has not acknowledged all of the request and sent no response header within 60.001 s."
+        "10.0.3.7:8080 sent no response header within 60.001 s, and its host has not acknowledged all of the request."
+    );
+    let lost = Attempt { arrived: Some(false), ..slow(attempt()) };
+    assert_eq!(
+        case(Cause::ResponseTimedOut, lost).advice(),
+        "The upstream's host does not acknowledge what is sent: see whether it is up and reachable (nc -vz 10.0.3.7 8080), and whether a device between lost the connection."
     );
     assert_eq!(
         case(Cause::SendTimedOut, slow(attempt())).summary(),
@@ -393,6 +398,9 @@ fn advice_is_short_and_names_the_right_directives() {
             let failed = Attempt { peer: far.clone(), ..attempt() };
             let said = Case { module, ..case(*cause, failed) }.advice();
             assert!(said.len() <= LONGEST, "{} bytes: {said}", said.len());
+            let lost = Attempt { peer: far.clone(), arrived: Some(false), ..attempt() };
+            let lost = Case { module, ..case(*cause, lost) }.advice();
+            assert!(lost.len() <= LONGEST, "{} bytes: {lost}", lost.len());
             let foreign = module != "proxy" && said.contains("proxy_");
             assert!(!foreign, "{module}: {said}");
         }

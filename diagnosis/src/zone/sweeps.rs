@@ -138,7 +138,7 @@ mod tests {
     fn spared(closed: &[(u64, u64)]) -> (u64, u64) {
         let sweeps = Sweeps::default();
         for (sent, at) in closed {
-            sweeps.count(at - sent, *at);
+            sweeps.count(at.abs_diff(*sent), *at);
         }
         let Spared { younger, older } = sweeps.read();
         (younger, older)
