@@ -46,6 +46,11 @@ impl<'a> Facts<'a> {
         self.failed.peer.as_deref().or(self.upstream).unwrap_or("the upstream")
     }
 
+    /// Whether the peer is a unix socket.
+    fn is_unix(&self) -> bool {
+        self.failed.peer.as_deref().is_some_and(|peer| peer.starts_with("unix:"))
+    }
+
     /// The connection had become a tunnel, for WebSocket for one (`u->upgrade`).
     fn is_tunnel(&self) -> bool {
         self.failed.status == Some(101)
