@@ -15,6 +15,9 @@ const LASTS: u64 = 500;
 /// Ages that are further apart than this are not those of requests that came together.
 const APART: u64 = 100;
 
+/// How late supervisors are, and their processes end. Milliseconds.
+const LATE: u64 = 250;
+
 /// With more counted than this, what was before counts half: supervisors are reconfigured.
 const COUNTED: u64 = 64;
 
@@ -70,7 +73,7 @@ impl Sweeps {
         // Of one that had just begun then, it tells nothing that it lived on.
         let since = at.saturating_sub(before.began);
         let Some(then) = age.checked_sub(since) else { return };
-        if since > looks_every(before.youngest) {
+        if !is_a_look(since, before.youngest) {
             return;
         }
         if then > before.youngest.saturating_add(APART) {
@@ -100,10 +103,13 @@ impl Sweeps {
     }
 }
 
-/// How long after its timeout a request can be closed: most supervisors look once a second, PHP-FPM
-/// three times in the timeout, and a process takes a little to end. Milliseconds.
-pub(crate) fn looks_every(timeout: u64) -> u64 {
-    (timeout / 3).max(1_000).saturating_add(150)
+/// Whether a supervisor would look again so long after a sweep: most do once a second, uWSGI's
+/// leaves one out when it has workers to start again, and PHP-FPM's looks three times in the
+/// timeout, which is the youngest age or less, as far as a fourth of that.
+fn is_a_look(since: u64, youngest: u64) -> bool {
+    let near = |seconds: u64| since.abs_diff(seconds.saturating_mul(1_000)) <= LATE;
+    let third = youngest / 4..=(youngest / 3).saturating_add(LATE / 2);
+    near(1) || near(2) || third.contains(&since)
 }
 
 /// A sweep as one word: 39 bits for its begin, which are 17 years, 24 for the youngest age in it,
