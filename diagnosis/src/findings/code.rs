@@ -96,9 +96,9 @@ codes! {
         [KnownFor, Failures, Siblings];
     EjectedHealthy = "ejected_healthy",
         "nginx took the peer out because one reused connection was closed, which is no failure of the peer's",
-        "The peer is out since this attempt, whose cause is `keepalive_race`, with `max_fails=1` (the default), and had answered before. `likely` if `idle_timeout` is, else `possible`; not given if the upstream closes about as many connections in the middle of requests. With `no_live_upstreams`: a peer is out for that cause, `possible`.",
+        "The peer is out since this attempt, whose cause is `keepalive_race`, with `max_fails=1` (the default), and had answered before. `likely` if `idle_timeout` is, else `possible`; not given if the upstream closes about as many connections in the middle of requests. With `no_live_upstreams`: peers are out for that cause, which are named, `possible`.",
         "Whether the peer is in fact healthy: one that crashes with an idle connection looks alike.",
-        [Peer, MaxFails, FailTimeout, LastOk];
+        [Peer, MaxFails, FailTimeout, LastOk, Peers, Ejected];
     NotRetried = "not_retried",
         "nginx did not try again, for this reason",
         "The client got the error, or a part of the response, and nginx's conditions for another try were looked at, in its own order: whether any is left, `proxy_next_upstream`, whether the request is safe to repeat, is kept, and in time. Of a single server it is given only where nginx would have tried that again: where a reused connection failed, nginx gives a try more, on a fresh one. `certain`.",

@@ -68,29 +68,53 @@ pub(super) fn ejected_healthy(e: &Evidence<'_>, idle: bool) -> Option<Finding> {
     )
 }
 
+/// Peers that are named in a text, and in the evidence.
+const NAMED: usize = 4;
+const LISTED: usize = 16;
+
 /// As above, of a group in which none is left.
 fn ejected_before(e: &Evidence<'_>) -> Option<Finding> {
     let by_race = |peer: &&crate::record::PeerReport| {
         peer.state == State::Unavailable && peer.last_cause == Some(Cause::KeepaliveRace)
     };
-    let ejected = e.peers.iter().filter(by_race).count();
-    let first = e.peers.iter().find(by_race)?;
-    let others = match ejected {
-        1 => String::new(),
-        n => format!(" and {} more", n.saturating_sub(1)),
+    let count = e.peers.iter().filter(by_race).count();
+    if count == 0 {
+        return None;
+    }
+    let ejected = e.peers.iter().filter(by_race);
+    let names: Vec<String> =
+        ejected.map(|peer| crate::words::plain(&peer.peer)).take(LISTED).collect();
+    let more = count.saturating_sub(NAMED);
+    let mut named = names.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>();
+    let rest = format!("{more} more");
+    if more > 0 {
+        named.push(&rest);
+    }
+    let were = if count == 1 {
+        "a reused connection was closed"
+    } else {
+        "a reused connection of each was closed"
     };
-    let text = format!(
-        "nginx took {}{others} out because reused connections were closed, which need not be a failure.",
-        first.peer
-    );
+    let text =
+        format!("nginx took {} out because {were}, which need not be a failure.", list(&named));
     Some(
         Finding::new(Code::EjectedHealthy, Confidence::Possible, text)
-            .fact(Key::Peer, Fact::Text(crate::words::plain(&first.peer)))
+            .fact(Key::Peers, Fact::Texts(names))
+            .count(Key::Ejected, count as u64)
             .advise(format!(
                 "Set keepalive_timeout in {} below the upstream's own: the failures just before were closes of idle connections. Until then set max_fails=3 for its servers.",
                 e.block()
             )),
     )
+}
+
+/// "a", "a and b", "a, b and c".
+fn list(names: &[&str]) -> String {
+    match names.split_last() {
+        Some((last, [])) => (*last).to_owned(),
+        Some((last, first)) => format!("{} and {last}", first.join(", ")),
+        None => String::new(),
+    }
 }
 
 /// `not_retried`.

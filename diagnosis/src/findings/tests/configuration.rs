@@ -116,10 +116,25 @@ fn ejected_healthy_before() {
     none.expect(
         Code::EjectedHealthy,
         Confidence::Possible,
-        "nginx took 10.0.3.2:8080 and 1 more out because reused connections were closed, which need not be a failure.",
-        r#"{"peer":"10.0.3.2:8080"}"#,
+        "nginx took 10.0.3.2:8080 and 10.0.3.3:8080 out because a reused connection of each was closed, which need not be a failure.",
+        r#"{"peers":["10.0.3.2:8080","10.0.3.3:8080"],"ejected":2}"#,
         "Set keepalive_timeout in upstream \"app\" below the upstream's own: the failures just before were closes of idle connections. Until then set max_fails=3 for its servers.",
     );
+    let said = |n: u8| {
+        let out = none.with(|case| {
+            case.peers = (1..=n).map(|n| peer(n, State::Unavailable, race)).collect();
+        });
+        let finding = out.find(Code::EjectedHealthy).unwrap();
+        let Some(Fact::Texts(names)) = finding.evidence.get(Key::Peers) else { panic!("names") };
+        (finding.text, names.len(), finding.evidence.get(Key::Ejected).cloned())
+    };
+    assert!(said(1).0.starts_with("nginx took 10.0.3.1:8080 out because a reused connection was"));
+    let (text, listed, ejected) = said(40);
+    assert_eq!(
+        text,
+        "nginx took 10.0.3.1:8080, 10.0.3.2:8080, 10.0.3.3:8080, 10.0.3.4:8080 and 36 more out because a reused connection of each was closed, which need not be a failure."
+    );
+    assert_eq!((listed, ejected), (16, Some(Fact::Count(40))));
     let up = none.with(|case| case.peers = vec![peer(2, State::Up, race)]);
     assert!(up.is_silent(Code::EjectedHealthy));
 }
