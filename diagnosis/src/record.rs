@@ -396,6 +396,9 @@ pub struct PeerReport {
     /// A backup server.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub backup: bool,
+    /// `max_fails`, for conclusions.
+    #[serde(skip)]
+    pub max_fails: u64,
     /// The failure that took it out, or where it is not out, the last one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_cause: Option<Cause>,

@@ -153,6 +153,7 @@ fn report(peer: &Peer) -> PeerReport {
         state: state.state,
         unavailable_for: state.unavailable_for,
         backup: state.backup,
+        max_fails: state.max_fails,
         last_cause: None,
         last_failed: None,
     }

@@ -52,7 +52,7 @@ codes! {
     NothingListening = "nothing_listening",
         "no process of this host listens on the upstream's port or socket",
         "The cause is `connection_refused`, the address is one of this host, and the kernel lists no socket that listens on the port, on any address; or it is a unix socket and the kernel knows of nobody who listens on it. `certain`.",
-        "The host is what nginx sees of it: inside a container that is the container. Whether the port is the right one.",
+        "The host is what nginx sees of it: inside a container that is the container. A port that is forwarded (a published port of a container, a NodePort) needs no process here. Whether the port is the right one.",
         [Port, Peer];
     BoundElsewhere = "bound_elsewhere",
         "something listens on the upstream's port, but on another address or family",
@@ -96,17 +96,17 @@ codes! {
         [KnownFor, Failures, Siblings];
     EjectedHealthy = "ejected_healthy",
         "nginx took the peer out because one reused connection was closed, which is no failure of the peer's",
-        "The peer is out since this attempt, whose cause is `keepalive_race`, with `max_fails=1` (the default), and had answered before. `likely` if `idle_timeout` is, else `possible`; not given if the upstream closes about as many connections in the middle of requests. With `no_live_upstreams`: peers are out for that cause, which are named, `possible`.",
+        "The peer is out since this attempt, whose cause is `keepalive_race`, with `max_fails=1` (the default), and had answered before. `likely` if `idle_timeout` is, else `possible`; not given if the upstream closes about as many connections in the middle of requests. With `no_live_upstreams`: peers with `max_fails=1` are out for that cause, and are named, `possible`.",
         "Whether the peer is in fact healthy: one that crashes with an idle connection looks alike.",
         [Peer, MaxFails, FailTimeout, LastOk, Peers, Ejected];
     NotRetried = "not_retried",
         "nginx did not try again, for this reason",
-        "The client got the error, or a part of the response, and nginx's conditions for another try were looked at, in its own order: whether any is left, `proxy_next_upstream`, whether the request is safe to repeat, is kept, and in time. Of a single server it is given only where nginx would have tried that again: where a reused connection failed, nginx gives a try more, on a fresh one. `certain`.",
+        "The client got the error, or a part of the response, and nginx's conditions for another try were looked at, in its own order: whether any is left, `proxy_next_upstream`, whether the request is safe to repeat, is kept, and in time. An error that the upstream answered with itself is looked at likewise. Of a single server it is given only where nginx would have tried that again: where a reused connection failed, nginx gives a try more, on a fresh one. `certain`.",
         "Whether another server, or another connection, would have answered.",
         [Reason, Servers, Tries, Timeout];
     SingleServer = "single_server",
         "the upstream block has one server: there is no other to try, and nginx never takes the only one out",
-        "The block has one server and one address, backup servers counted, that failed before its response began, and the client got the error. `certain`.",
+        "The block has one server and one address, backup servers counted, that failed before its response began, and the client got the error. Not where other servers of the same kind would most likely have failed too: by the size or form of the header, the protocol, or TLS that cannot agree. `certain`.",
         "A name that resolves to another number of addresses when nginx is started again.",
         [Servers];
 }

@@ -68,7 +68,7 @@ pub(crate) fn plain(text: &str) -> String {
 }
 
 /// The tables name the directives of the proxy module; those of the others are called alike.
-fn for_module(text: &str, module: Option<&str>) -> String {
+pub(crate) fn for_module(text: &str, module: Option<&str>) -> String {
     match module {
         Some(name @ ("fastcgi" | "uwsgi" | "scgi" | "grpc" | "memcached")) => {
             text.replace("proxy_", &format!("{name}_"))

@@ -94,6 +94,7 @@ fn peer(state: State, last_cause: Option<Cause>) -> PeerReport {
         state,
         unavailable_for: None,
         backup: false,
+        max_fails: 1,
         last_cause,
         last_failed: None,
     }

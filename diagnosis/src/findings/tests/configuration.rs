@@ -72,7 +72,7 @@ fn ejected_healthy() {
         Confidence::Possible,
         "nginx took 10.0.3.7:8080 out for 10 s because one reused connection was closed (max_fails=1), though it had answered 0.80 s ago.",
         r#"{"peer":"10.0.3.7:8080","max_fails":1,"fail_timeout":10,"last_ok":0.800}"#,
-        "",
+        "Set keepalive_timeout in upstream \"app\" below the upstream's own keep-alive timeout; until then set max_fails=3 for its servers, so that one close takes none of them out.",
     );
     let known = ejected().with_past(|past| {
         let cluster = Cluster { from: 4_990, to: 5_040, mean: 5_000, count: 9, latest: 9 };
@@ -102,6 +102,7 @@ fn ejected_healthy_before() {
         state,
         unavailable_for: None,
         backup: false,
+        max_fails: 1,
         last_cause,
         last_failed: None,
     };
@@ -137,6 +138,9 @@ fn ejected_healthy_before() {
     assert_eq!((listed, ejected), (16, Some(Fact::Count(40))));
     let up = none.with(|case| case.peers = vec![peer(2, State::Up, race)]);
     assert!(up.is_silent(Code::EjectedHealthy));
+    // It took more than that one close.
+    let thrice = none.with(|case| case.peers.iter_mut().for_each(|peer| peer.max_fails = 3));
+    assert!(thrice.is_silent(Code::EjectedHealthy));
 }
 
 #[test]
@@ -215,6 +219,8 @@ fn conditions_of_failures() {
         let text = case.find(Code::NotRetried).unwrap().text;
         let ends = format!(": fastcgi_next_upstream does not name {condition}.");
         assert!(text.ends_with(&ends), "{text}");
+        let newer = case.with(|case| case.module = "proxy_v2").find(Code::NotRetried).unwrap();
+        assert!(newer.text.contains(": proxy_next_upstream does not"), "{}", newer.text);
         let named = case.with(|case| case.context.conditions = vec![condition]);
         assert!(named.is_silent(Code::NotRetried), "{cause:?}");
     }
@@ -286,6 +292,9 @@ fn single_server() {
     assert!(one.with(|case| case.context.servers = Some(2)).is_silent(code));
     assert!(one.with(|case| case.context.servers = None).is_silent(code));
     assert!(one.with(|case| case.context.is_block = false).is_silent(code));
+    for cause in [Cause::HeaderTooBig, Cause::TlsCertificateError, Cause::ProtocolMismatch] {
+        assert!(one.with(|case| case.cause = cause).is_silent(code), "{cause:?}");
+    }
     // Another server would have made no difference, or the client noticed nothing.
     assert!(one.with(|case| case.cause = Cause::LocalFdsExhausted).is_silent(code));
     assert!(one.with(|case| case.failed.phase = Some(Phase::Body)).is_silent(code));
