@@ -27,8 +27,6 @@ const COUNTED: u64 = 64;
 pub(super) struct Sweeps {
     /// The latest one (see [`Packed`]).
     latest: AtomicU64,
-    /// Its oldest age.
-    oldest: AtomicU64,
     /// The one before.
     before: AtomicU64,
     /// What was counted: the younger in the upper half, the older in the lower.
@@ -55,16 +53,12 @@ impl Sweeps {
             Some(latest) if at < latest.began => return,
             Some(latest) if at.saturating_sub(latest.began) < LASTS => {
                 let age = age.saturating_sub(at.saturating_sub(latest.began));
-                let oldest = self.oldest.load(Relaxed).max(age);
+                let apart = latest.apart || latest.youngest.abs_diff(age) > APART;
                 let youngest = latest.youngest.min(age);
-                self.oldest.store(oldest, Relaxed);
-                let apart = oldest.saturating_sub(youngest) > APART;
-                let before = Packed::of(self.before.load(Relaxed));
-                (before, Packed { youngest, apart, ..latest })
+                (Packed::of(self.before.load(Relaxed)), Packed { youngest, apart, ..latest })
             }
             before => {
                 self.before.store(before.map_or(0, Packed::word), Relaxed);
-                self.oldest.store(age, Relaxed);
                 (before, Packed { began: at, youngest: age, apart: false })
             }
         };
@@ -98,7 +92,7 @@ impl Sweeps {
     }
 
     pub(super) fn clear(&self) {
-        let words = [&self.latest, &self.oldest, &self.before, &self.spared];
+        let words = [&self.latest, &self.before, &self.spared];
         words.iter().for_each(|word| word.store(0, Relaxed));
     }
 }
