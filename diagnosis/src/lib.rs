@@ -11,6 +11,7 @@ pub mod errno;
 pub mod exposition;
 pub mod findings;
 pub mod header;
+mod json;
 pub mod message;
 mod outcome;
 pub mod peer;
@@ -31,10 +32,13 @@ pub use cause::{Cause, Phase};
 pub use findings::{Context, Evidence, Finding, findings};
 pub use outcome::{Ending, Origin, Outcome, origin, outcome};
 pub use proxy_status::proxy_status;
-pub use record::{Attempt, Header, Parts, PeerReport, PeerState, Record, Request, Tcp, text};
+pub use record::{
+    Attempt, Header, Parts, PeerReport, PeerState, Record, Request, Tally, Tcp, text,
+    with_suppressed,
+};
 pub use seconds::Seconds;
 pub use status::{
     Dropped, Histogram, History, Module, PeerStatus, Snapshot, TakenOut, Timeline, Totals,
     Upstream, Usage, Worker, Zone,
 };
-pub use verdict::{Failure, Observation, Progress, Verdict, classify};
+pub use verdict::{Failure, Observation, Progress, Verdict, classify, classify_known};

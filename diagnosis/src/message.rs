@@ -4,6 +4,8 @@
 //! and some messages quote the upstream. So a message is matched from its start, an errno is read
 //! only at the place where that message carries one, and the line is never searched for a verdict.
 
+use std::borrow::Cow;
+
 use memchr::memmem;
 
 /// What a known message says, before the phase decides which cause that is.
@@ -61,6 +63,22 @@ pub enum Kind {
     CertificateName,
 }
 
+impl Kind {
+    /// It comes before there is a connection: nothing of one may be asked or reported.
+    pub fn is_before_connection(self) -> bool {
+        matches!(
+            self,
+            Kind::NoResolver
+                | Kind::BadUrl
+                | Kind::NoLiveUpstreams
+                | Kind::Connect
+                | Kind::Socket
+                | Kind::Bind
+                | Kind::WorkerConnections
+        )
+    }
+}
+
 enum Shape {
     /// The message starts with this text; nothing behind it is read.
     Text(&'static str),
@@ -77,6 +95,22 @@ enum Shape {
     Between { before: &'static str, after: &'static str },
     /// `N worker_connections are not enough`.
     Counted(&'static str),
+}
+
+impl Shape {
+    #[inline]
+    fn may_begin_with(&self, first: u8) -> bool {
+        let (Text(text)
+        | Errno(text)
+        | OpenSsl(text)
+        | MaybeErrno(text)
+        | Peer { before: text, .. }
+        | Between { before: text, .. }) = self
+        else {
+            return first.is_ascii_digit();
+        };
+        text.as_bytes().first() == Some(&first)
+    }
 }
 
 use Shape::{Between, Counted, Errno, MaybeErrno, OpenSsl, Peer, Text};
@@ -274,7 +308,9 @@ pub fn strip_prefix(line: &[u8]) -> Option<&[u8]> {
 
 /// Recognises a message. `peer` is the name nginx gives the peer (`u->peer.name`).
 pub fn recognise(message: &[u8], peer: Option<&[u8]>) -> Option<Known> {
-    KNOWN.iter().find_map(|(shape, kind)| {
+    // A failure reads all of the table: one byte tells most of it apart.
+    let first = *message.first()?;
+    KNOWN.iter().filter(|(shape, _)| shape.may_begin_with(first)).find_map(|(shape, kind)| {
         let errno = match shape {
             Text(text) => {
                 message.strip_prefix(text.as_bytes())?;
@@ -309,12 +345,18 @@ pub fn recognise(message: &[u8], peer: Option<&[u8]>) -> Option<Known> {
 /// That context starts with ` while ACTION` (`log->action`) and `, client: `. A message that
 /// quotes those words is cut short; it is shown to people and nothing is concluded from it.
 pub fn proper<'a>(message: &'a [u8], action: Option<&[u8]>) -> &'a [u8] {
-    let context = match action {
-        Some(action) => [b" while ".as_slice(), action].concat(),
-        None => b", client: ".to_vec(),
+    let (mark, action) = match action {
+        Some(action) => (b" while ".as_slice(), action),
+        None => (b", client: ".as_slice(), b"".as_slice()),
     };
-    let end = memmem::find(message, &context).unwrap_or(message.len());
-    message.get(..end).unwrap_or(message)
+    let first = mark.first().copied().unwrap_or_default();
+    // Not memmem: what it prepares for a search takes longer than this one.
+    memchr::memchr_iter(first, message)
+        .filter_map(|at| message.split_at_checked(at))
+        .find(|(_, rest)| {
+            rest.strip_prefix(mark).is_some_and(|context| context.starts_with(action))
+        })
+        .map_or(message, |(proper, _)| proper)
 }
 
 /// What a FastCGI application wrote to stderr (`ngx_http_fastcgi_process_header`). Logged at
@@ -327,7 +369,10 @@ pub fn stderr(message: &[u8]) -> Option<&[u8]> {
 
 /// A message without the query strings in it: some quote a URL. From a `?` up to the quotation
 /// mark that ends it; a word too much is better than a secret in a log.
-pub fn without_queries(message: &str) -> String {
+pub fn without_queries(message: &str) -> Cow<'_, str> {
+    if !message.contains('?') {
+        return Cow::Borrowed(message);
+    }
     let mut kept = String::with_capacity(message.len());
     let mut rest = message;
     while let Some((before, query)) = rest.split_once('?') {
@@ -335,7 +380,7 @@ pub fn without_queries(message: &str) -> String {
         rest = query.find('"').and_then(|end| query.get(end..)).unwrap_or_default();
     }
     kept.push_str(rest);
-    kept
+    Cow::Owned(kept)
 }
 
 /// Reads ` (N: ` as written by `ngx_log_errno`.
@@ -346,9 +391,13 @@ fn errno(rest: &[u8]) -> Option<i32> {
 }
 
 fn digits(text: &[u8]) -> Option<(u64, &[u8])> {
-    let len = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    let (number, rest) = text.split_at_checked(len)?;
-    Some((std::str::from_utf8(number).ok()?.parse().ok()?, rest))
+    let (mut number, mut rest) = (None::<u64>, text);
+    while let Some((digit @ b'0'..=b'9', behind)) = rest.split_first() {
+        let more = number.unwrap_or(0).checked_mul(10)?;
+        number = Some(more.checked_add(u64::from(digit & 0xf))?);
+        rest = behind;
+    }
+    Some((number?, rest))
 }
 
 #[cfg(test)]

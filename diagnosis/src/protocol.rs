@@ -115,10 +115,18 @@ fn contains(bytes: &[u8], what: &[u8]) -> bool {
     memchr::memmem::find(bytes, what).is_some()
 }
 
-/// The directive that limits the response header of a protocol module. `proxy_v2`, HTTP/2 to the
-/// upstream, has no directives of its own.
-pub fn buffer_directive(module: &str) -> String {
-    format!("{}_buffer_size", module.strip_suffix("_v2").unwrap_or(module))
+/// The directive that limits the response header of a protocol module of nginx's. `proxy_v2`,
+/// HTTP/2 to the upstream, has no directives of its own.
+pub fn buffer_directive(module: &str) -> Option<&'static str> {
+    Some(match module {
+        "proxy" | "proxy_v2" => "proxy_buffer_size",
+        "fastcgi" => "fastcgi_buffer_size",
+        "uwsgi" => "uwsgi_buffer_size",
+        "scgi" => "scgi_buffer_size",
+        "grpc" => "grpc_buffer_size",
+        "memcached" => "memcached_buffer_size",
+        _ => return None,
+    })
 }
 
 /// Bytes shown of what was no response.

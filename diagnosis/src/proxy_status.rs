@@ -1,10 +1,10 @@
 //! The `Proxy-Status` list member of RFC 9209.
 
 use crate::cause::Cause;
-use crate::record::{Attempt, Record};
+use crate::record::Record;
 
 /// A list member that names this proxy and its error, for the `Proxy-Status` field.
-pub fn proxy_status(record: &Record) -> String {
+pub fn proxy_status(record: &Record<'_>) -> String {
     let failed = record.attempts.iter().rev().find(|attempt| attempt.cause.is_some());
     let mut member = String::from("nginx");
     // The upstream's own answer is no error of the proxy: it is passed on as received-status.
@@ -17,7 +17,7 @@ pub fn proxy_status(record: &Record) -> String {
         member.push_str("; error=");
         member.push_str(record.proxy_error);
     }
-    if let Some(peer) = failed.and_then(|attempt: &Attempt| attempt.peer.as_deref()) {
+    if let Some(peer) = failed.and_then(|attempt| attempt.peer.as_deref()) {
         member.push_str("; next-hop=");
         push_string(&mut member, peer);
     }

@@ -1,10 +1,13 @@
 //! The record of one diagnosed request, as the JSON log line and the status endpoint give it.
 
+mod write;
+
+pub use write::with_suppressed;
+
 use std::borrow::Cow;
 
-use serde::Serialize;
-
 use crate::cause::{Cause, Phase};
+use crate::errno;
 use crate::findings::{Context, Evidence, Finding, findings};
 use crate::outcome::{Origin, Outcome};
 use crate::peer::State;
@@ -16,75 +19,63 @@ use crate::verdict::Verdict;
 use crate::words;
 use crate::zone::Past;
 
-/// Version of the JSON object.
-const VERSION: u8 = 1;
-
 /// Longest text taken over from a peer, a client or a log line, in bytes.
 const MAX_TEXT: usize = 512;
 
-/// Bytes that came from outside as text: valid UTF-8, bounded. JSON escaping is the serializer's.
-pub fn text(bytes: &[u8]) -> String {
+/// Bytes that came from outside as text: valid UTF-8, bounded. What it is written into escapes it.
+pub fn text(bytes: &[u8]) -> Cow<'_, str> {
     let bounded = bytes.get(..MAX_TEXT).unwrap_or(bytes);
-    match String::from_utf8_lossy(bounded) {
-        Cow::Borrowed(valid) => valid.to_owned(),
-        // The bound may have cut a character in two: that is ours, not the sender's.
-        Cow::Owned(mut lossy) => {
-            if bytes.len() > MAX_TEXT && lossy.ends_with('\u{fffd}') {
-                lossy.pop();
-            }
-            lossy
-        }
+    // Most texts are valid, and this tells sooner.
+    if let Ok(valid) = std::str::from_utf8(bounded) {
+        return Cow::Borrowed(valid);
     }
+    let mut text = String::from_utf8_lossy(bounded);
+    if let Cow::Owned(lossy) = &mut text
+        // The bound may have cut a character in two: that is ours, not the sender's.
+        && bytes.len() > MAX_TEXT
+        && lossy.ends_with('\u{fffd}')
+    {
+        lossy.pop();
+    }
+    text
 }
 
 /// What is known of the request, apart from its attempts.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct Request {
+#[derive(Clone, Debug, Default)]
+pub struct Request<'a> {
     /// ISO 8601 with milliseconds and the offset of the local time zone.
-    pub time: String,
+    pub time: Cow<'a, str>,
     /// Process id of the worker.
     pub pid: i64,
     /// Serial number of the client's connection (`$connection`).
     pub connection: u64,
     /// `$request_id`, 32 hexadecimal digits.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub request_id: Option<String>,
+    pub request_id: Option<Cow<'a, str>>,
     /// Client address (`$remote_addr`).
-    pub client: String,
+    pub client: Cow<'a, str>,
     /// `server_name` of the server block.
-    pub server: String,
+    pub server: Cow<'a, str>,
     /// `$host`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub host: Option<String>,
+    pub host: Option<Cow<'a, str>>,
     /// Request method.
-    pub method: String,
+    pub method: Cow<'a, str>,
     /// URI as the client sent it; without the query string unless it is to be kept.
-    pub uri: String,
+    pub uri: Cow<'a, str>,
     /// Name of the location in which the upstream failed. Not known where an error page has taken
     /// the place of an error that no upstream made.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub location: Option<String>,
+    pub location: Option<Cow<'a, str>>,
     /// Present and true where the failure was that of a subrequest.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub subrequest: bool,
     /// `$status`; 0, and left out, while the response has none yet, or never gets one: a subrequest
     /// that is ended with its client's request.
-    #[serde(skip_serializing_if = "is_zero")]
     pub status: u16,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-fn is_zero(number: &u16) -> bool {
-    *number == 0
-}
-
 /// One diagnosed request.
-#[derive(Clone, Debug, Serialize)]
-pub struct Record {
-    v: u8,
+#[derive(Clone, Debug)]
+pub struct Record<'a> {
     /// The request.
-    #[serde(flatten)]
-    pub request: Request,
+    pub request: Request<'a>,
     /// What the client got of it.
     pub outcome: Outcome,
     /// Who made the error.
@@ -92,7 +83,6 @@ pub struct Record {
     /// Cause of the last failed attempt.
     pub cause: Cause,
     /// Phase of the last failed attempt.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub phase: Option<Phase>,
     /// RFC 9209 error type.
     pub proxy_error: &'static str,
@@ -101,56 +91,53 @@ pub struct Record {
     /// What to do first.
     pub advice: String,
     /// What is concluded, the strongest first.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub findings: Vec<Finding>,
     /// Name of the upstream group, or the address where there is no group.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub upstream: Option<String>,
+    pub upstream: Option<Cow<'a, str>>,
     /// The protocol module: `proxy`, `fastcgi`, …
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub module: Option<String>,
+    pub module: Option<Cow<'a, str>>,
     /// `$request_time`.
     pub request_time: Seconds,
     /// Every attempt in order, the good ones too.
-    pub attempts: Vec<Attempt>,
+    pub attempts: Vec<Cow<'a, Attempt>>,
     /// The peers of the group, where the cause is that none could be chosen.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub peers: Vec<PeerReport>,
+    pub peers: &'a [PeerReport],
 }
 
 /// The parts of a record that are observed; the rest is derived from them.
 #[derive(Clone, Debug)]
-pub struct Parts {
+pub struct Parts<'a> {
     /// The request.
-    pub request: Request,
+    pub request: Request<'a>,
     /// What the client got.
     pub outcome: Outcome,
     /// Group name.
-    pub upstream: Option<String>,
+    pub upstream: Option<Cow<'a, str>>,
     /// Protocol module.
-    pub module: Option<String>,
+    pub module: Option<Cow<'a, str>>,
     /// Time since the request came.
     pub request_time: Seconds,
     /// Why it failed where no attempt did.
     pub own_cause: Option<Cause>,
     /// The attempts. At least one has a cause, or there is one of the request's own.
-    pub attempts: Vec<Attempt>,
+    pub attempts: Vec<Cow<'a, Attempt>>,
     /// The group's peers.
-    pub peers: Vec<PeerReport>,
+    pub peers: &'a [PeerReport],
 }
 
-impl Record {
+impl<'a> Record<'a> {
     /// Completes what was observed with the verdict, what is concluded and their words. `None` if
     /// nothing failed.
-    pub fn new(parts: Parts, context: &Context) -> Option<Record> {
+    pub fn new(parts: Parts<'a>, context: &Context) -> Option<Record<'a>> {
         let Parts { request, outcome, upstream, module, request_time, own_cause, .. } = parts;
-        let failed = parts.attempts.iter().rev().find(|attempt| attempt.cause.is_some());
+        let mut attempts = parts.attempts.iter().rev().map(Cow::as_ref);
+        let failed = attempts.find(|attempt| attempt.cause.is_some());
         // Without a failed attempt the words are about the request's status alone.
         let own = Attempt { status: Some(request.status), ..Attempt::default() };
         let cause = failed.map_or(own_cause, |failed| failed.cause)?;
         let failed = failed.unwrap_or(&own);
         let named = matches!(cause, Cause::NoLiveUpstreams | Cause::MaxConnsReached);
-        let peers = if named { parts.peers } else { Vec::new() };
+        let peers = if named { parts.peers } else { &[] };
         let findings = findings(&Evidence {
             cause,
             failed,
@@ -158,7 +145,7 @@ impl Record {
             upstream: upstream.as_deref(),
             module: module.as_deref(),
             method: &request.method,
-            peers: &peers,
+            peers,
             context,
         });
         let facts = words::Facts {
@@ -168,11 +155,10 @@ impl Record {
             module: module.as_deref(),
             outcome,
             status: request.status,
-            peers: &peers,
+            peers,
             findings: &findings,
         };
         Some(Record {
-            v: VERSION,
             outcome,
             origin: crate::outcome::origin(cause),
             cause,
@@ -189,111 +175,72 @@ impl Record {
             attempts: parts.attempts,
         })
     }
-
-    /// The line of a log: the JSON, with the number of lines left out before it, and a line feed.
-    pub fn line(json: &str, suppressed: u64) -> String {
-        match json.strip_suffix('}') {
-            Some(open) if suppressed > 0 => format!("{open},\"suppressed\":{suppressed}}}\n"),
-            _ => format!("{json}\n"),
-        }
-    }
-
-    /// One line of JSON, without a line feed.
-    ///
-    /// # Errors
-    /// As `serde_json`; these types give it no reason to.
-    pub fn to_json(&self) -> Result<String, serde_json::Error> {
-        serde_json::to_string(self)
-    }
 }
 
 /// One attempt on one peer.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default)]
 pub struct Attempt {
     /// Address of the peer, as in `$upstream_addr`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub peer: Option<String>,
     /// Why it failed; none for a good one.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub cause: Option<Cause>,
     /// The phase it failed in.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub phase: Option<Phase>,
     /// As in `$upstream_status`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
     /// Error number.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub errno: Option<i32>,
-    /// Its symbol.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub errname: Option<String>,
     /// nginx's own message.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// Time spent connecting, TLS handshake included, for failed connects too.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub connect_time: Option<Seconds>,
     /// Time from the start of the attempt to its failure.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub elapsed: Option<Seconds>,
     /// The connection came from the keepalive cache.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub reused: Option<bool>,
     /// Bytes sent on the connection for this request.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes_sent: Option<u64>,
     /// Bytes received from the upstream for this request.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes_received: Option<u64>,
     /// The response header's size.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub header: Option<Header>,
     /// The first bytes of what was no valid response, escaped.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub first_bytes: Option<String>,
     /// The protocol they belong to; the summary names it.
-    #[serde(skip)]
     pub mismatch: Option<Mismatch>,
     /// What the cause is if the attempt failed, while its line alone does not decide that.
-    #[serde(skip)]
     pub if_failed: Option<Cause>,
     /// When it failed: milliseconds of nginx's clock.
-    #[serde(skip)]
     pub failed_at: Option<u64>,
     /// How long ago the request was sent, by nginx's own clock: known where all of it was sent at
     /// once, and needed where the kernel does not tell, of a unix socket.
-    #[serde(skip)]
     pub waited: Option<Seconds>,
     /// TLS or HTTP/2 is spoken on the connection: what the kernel received last can be an alert or
     /// a frame of theirs, sent before the close.
-    #[serde(skip)]
     pub framed: bool,
     /// The kernel knows that all of the request has arrived at the peer's, which is not to say that
     /// a process has read it; or that it has not.
-    #[serde(skip)]
     pub arrived: Option<bool>,
     /// What the FastCGI application wrote to stderr.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub stderr: Option<String>,
     /// Why TLS failed.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
     /// The kernel's view of the connection.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub tcp: Option<Tcp>,
     /// nginx's view of the peer.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub peer_state: Option<PeerState>,
     /// The attempts on the peer so far, this one included once it has ended.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub history: Option<PeerHistory>,
+    pub history: Option<Tally>,
     /// What more is known of the peer, for conclusions.
-    #[serde(skip)]
-    pub past: Option<Past>,
+    pub past: Option<Box<Past>>,
 }
 
 impl Attempt {
+    /// The symbol of its error number.
+    pub fn errname(&self) -> Option<&'static str> {
+        self.errno.and_then(errno::name)
+    }
+
     /// Sets cause and phase.
     pub fn set_verdict(&mut self, verdict: Verdict) {
         self.cause = Some(verdict.cause);
@@ -302,7 +249,7 @@ impl Attempt {
 }
 
 /// Size of a response header.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct Header {
     /// Bytes seen.
     pub size: u64,
@@ -311,15 +258,13 @@ pub struct Header {
     /// Size of nginx's buffer for it.
     pub limit: u64,
     /// Bytes of the limit that the header cannot use: those of a cache file's own header.
-    #[serde(skip)]
     pub reserved: u64,
     /// The directive that sets the limit.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub directive: Option<String>,
+    pub directive: Option<&'static str>,
 }
 
 /// From `TCP_INFO` (tcp(7)).
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct Tcp {
     /// State of the connection, named as in RFC 9293.
     pub state: &'static str,
@@ -329,15 +274,13 @@ pub struct Tcp {
     pub retransmits: u64,
     /// Time since data was last received (`tcpi_last_data_recv`): on a reused connection without
     /// a byte of this response, how long it had been idle.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub idle: Option<Seconds>,
     /// Time since data was last sent (`tcpi_last_data_sent`).
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub since_sent: Option<Seconds>,
 }
 
 /// The state of a peer when the attempt was accounted for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerState {
     /// Whether nginx may choose it.
     pub state: State,
@@ -348,7 +291,6 @@ pub struct PeerState {
     /// `fail_timeout`.
     pub fail_timeout: Seconds,
     /// For how long still it is out.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub unavailable_for: Option<Seconds>,
     /// Marked `down`.
     pub down: bool,
@@ -363,47 +305,34 @@ pub struct PeerState {
 }
 
 /// What the zone knows of a peer.
-#[derive(Clone, Debug, Serialize)]
-pub struct PeerHistory {
+#[derive(Clone, Copy, Debug)]
+pub struct Tally {
     /// Good attempts.
     pub ok: u64,
     /// Failed ones.
     pub failed: u64,
     /// How long ago the last good one was.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub last_ok: Option<Seconds>,
     /// Failed ones since that.
     pub consecutive_failures: u64,
 }
 
-impl From<History> for PeerHistory {
-    fn from(history: History) -> PeerHistory {
-        let History { ok, failed, last_ok, consecutive_failures, .. } = history;
-        PeerHistory { ok, failed, last_ok, consecutive_failures }
-    }
-}
-
 /// One peer of a group in which none could be chosen.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct PeerReport {
     /// Its address.
     pub peer: String,
     /// Whether nginx may choose it.
     pub state: State,
     /// For how long still it is out.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub unavailable_for: Option<Seconds>,
     /// A backup server.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub backup: bool,
     /// `max_fails`, for conclusions.
-    #[serde(skip)]
     pub max_fails: u64,
     /// The failure that took it out, or where it is not out, the last one.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub last_cause: Option<Cause>,
     /// How long ago that was.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub last_failed: Option<Seconds>,
 }
 

@@ -28,13 +28,44 @@ impl Seconds {
     }
 }
 
+/// Longest text of a time: all digits of a number, and a point.
+const LONGEST: usize = 24;
+
+impl Seconds {
+    /// Writes it as a number with its decimals.
+    pub(crate) fn write_to(self, out: &mut Vec<u8>) {
+        let (count, decimals) = match self {
+            Seconds::Millis(ms) => (ms, 3),
+            Seconds::Micros(us) => (us, 6),
+            Seconds::Whole(s) => (s, 0),
+        };
+        let mut digits = itoa::Buffer::new();
+        let digits = digits.format(count).as_bytes();
+        if decimals == 0 {
+            out.extend_from_slice(digits);
+            return;
+        }
+        match digits.split_at_checked(digits.len().wrapping_sub(decimals)) {
+            Some((whole @ [_, ..], decimals)) => {
+                out.extend_from_slice(whole);
+                out.push(b'.');
+                out.extend_from_slice(decimals);
+            }
+            _ => {
+                out.extend_from_slice(b"0.");
+                let zeros = decimals.saturating_sub(digits.len());
+                out.extend_from_slice(b"000000".get(..zeros).unwrap_or_default());
+                out.extend_from_slice(digits);
+            }
+        }
+    }
+}
+
 impl fmt::Display for Seconds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            Seconds::Millis(ms) => write!(f, "{}.{:03}", ms / 1_000, ms % 1_000),
-            Seconds::Micros(us) => write!(f, "{}.{:06}", us / 1_000_000, us % 1_000_000),
-            Seconds::Whole(s) => write!(f, "{s}"),
-        }
+        let mut text = Vec::with_capacity(LONGEST);
+        self.write_to(&mut text);
+        f.write_str(std::str::from_utf8(&text).unwrap_or_default())
     }
 }
 
@@ -54,6 +85,11 @@ mod tests {
     fn decimals_tell_the_precision() {
         assert_eq!(Seconds::Millis(4).to_string(), "0.004");
         assert_eq!(Seconds::Millis(61_002).to_string(), "61.002");
+        assert_eq!(Seconds::Millis(999).to_string(), "0.999");
+        assert_eq!(Seconds::Millis(1_000).to_string(), "1.000");
+        assert_eq!(Seconds::Micros(1_000_001).to_string(), "1.000001");
+        assert_eq!(Seconds::Micros(0).to_string(), "0.000000");
+        assert_eq!(Seconds::Micros(u64::MAX).to_string(), "18446744073709.551615");
         assert_eq!(Seconds::Micros(39).to_string(), "0.000039");
         assert_eq!(serde_json::to_string(&Seconds::Micros(39)).unwrap(), "0.000039");
         assert_eq!(serde_json::to_string(&Seconds::Whole(10)).unwrap(), "10");

@@ -4,16 +4,13 @@
 //! them was written by the peer.
 
 use memchr::memmem;
-use serde::Serialize;
 
 /// Why TLS failed, as far as it can be told.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tls {
     /// What is wrong with the certificate (`X509_verify_cert_error_string`).
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub verify: Option<String>,
     /// The alert that the peer sent (RFC 8446, section 6).
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub alert: Option<u8>,
 }
 
@@ -43,7 +40,7 @@ pub fn verify_error(message: &[u8]) -> Option<String> {
     let start = memchr::memchr(b'(', message)?;
     let inside = message.get(start..)?.strip_prefix(b"(")?;
     let text = inside.get(memchr::memchr(b':', inside)?..)?.strip_prefix(b":")?;
-    Some(crate::text(text.get(..memchr::memchr(b')', text)?)?))
+    Some(crate::text(text.get(..memchr::memchr(b')', text)?)?).into_owned())
 }
 
 /// The name of an alert, as in the registry that RFC 8446 refers to.

@@ -116,6 +116,11 @@ const RESOLVE_NXDOMAIN: i64 = 3;
 
 /// Decides what an error line means.
 pub fn classify(seen: &Observation<'_>) -> Failure {
+    classify_known(message::recognise(seen.message, seen.peer), seen)
+}
+
+/// As [`classify`], of a message that was looked for already.
+pub fn classify_known(known: Option<Known>, seen: &Observation<'_>) -> Failure {
     if let Some(state) = seen.resolver_error {
         // The message starts with the name, which a client may have chosen: only the state counts.
         let cause = match state {
@@ -131,7 +136,7 @@ pub fn classify(seen: &Observation<'_>) -> Failure {
             kind: None,
         };
     }
-    let Some(known) = message::recognise(seen.message, seen.peer) else {
+    let Some(known) = known else {
         return Failure {
             verdict: None,
             phase: seen.progress.phase(),
@@ -142,18 +147,16 @@ pub fn classify(seen: &Observation<'_>) -> Failure {
     };
     // request_sent and the rest are those of the attempt before until a connection exists, so
     // these kinds bring their phase with them.
-    let (phase, before_connection) = match known.kind {
-        Kind::NoResolver => (Phase::Resolve, true),
-        Kind::BadUrl | Kind::NoLiveUpstreams => (Phase::Select, true),
-        Kind::Connect | Kind::Socket | Kind::Bind | Kind::WorkerConnections => {
-            (Phase::Connect, true)
-        }
+    let phase = match known.kind {
+        Kind::NoResolver => Phase::Resolve,
+        Kind::BadUrl | Kind::NoLiveUpstreams => Phase::Select,
+        Kind::Connect | Kind::Socket | Kind::Bind | Kind::WorkerConnections => Phase::Connect,
         // An alert can come when the handshake is over for nginx: with TLS 1.3 the peer looks at
         // the client's certificate after that.
-        Kind::Tls | Kind::Certificate | Kind::CertificateName => (Phase::Tls, false),
+        Kind::Tls | Kind::Certificate | Kind::CertificateName => Phase::Tls,
         // A chunked body is looked at with the header still counted as unread.
-        Kind::InvalidBody => (Phase::Body, false),
-        Kind::InvalidHeader | Kind::NotHttp | Kind::HeaderTooBig => (Phase::Header, false),
+        Kind::InvalidBody => Phase::Body,
+        Kind::InvalidHeader | Kind::NotHttp | Kind::HeaderTooBig => Phase::Header,
         Kind::Closed
         | Kind::Io
         | Kind::TlsIo
@@ -162,13 +165,13 @@ pub fn classify(seen: &Observation<'_>) -> Failure {
         | Kind::Disk
         | Kind::BadFrame
         | Kind::StreamReset
-        | Kind::Internal => (seen.progress.phase(), false),
+        | Kind::Internal => seen.progress.phase(),
     };
     Failure {
         verdict: cause(known, phase, seen).map(|cause| Verdict { cause, phase }),
         phase,
         errno: known.errno,
-        before_connection,
+        before_connection: known.kind.is_before_connection(),
         kind: Some(known.kind),
     }
 }

@@ -123,7 +123,7 @@ fn findings_are_as_sure_as_they_say() {
             if failures > 10 && failures % 6 != 0 {
                 continue;
             }
-            seen.attempt.past = Some(nginx.past(seen.now));
+            seen.attempt.past = Some(nginx.past(seen.now).into());
             for finding in found(&backend, &mut seen, rng) {
                 let right = judge::is_right(&finding, &seen, &backend);
                 let key = (finding.code, finding.confidence);

@@ -74,7 +74,7 @@ impl Directive for UpstreamDiagLog {
             if !taken {
                 return Err(ConfError::InvalidParameter {
                     directive: "upstream_diag_log",
-                    value: diagnosis::text(parameter),
+                    value: diagnosis::text(parameter).into_owned(),
                 });
             }
         }
@@ -84,7 +84,7 @@ impl Directive for UpstreamDiagLog {
         } else if target.is_empty() || target.contains(&b'$') || target.starts_with(b"memory:") {
             return Err(ConfError::InvalidParameter {
                 directive: "upstream_diag_log",
-                value: diagnosis::text(target),
+                value: diagnosis::text(target).into_owned(),
             });
         } else {
             Sink::File(cf.open_file(target).ok_or(ConfError::Reported)?)

@@ -62,7 +62,8 @@ pub(crate) struct MainConf {
     pub(crate) places: Places,
     /// Where they have their `keepalive_timeout`.
     pub(crate) keepalive_timeout: Option<KeepaliveTimeout>,
-    /// `$request_id`.
+    /// `$request_id`, where the configuration uses it. Elsewhere nobody else knows it, and it is not
+    /// made: random numbers take longer than all of a record.
     pub(crate) request_id: Option<VariableIndex>,
     /// Some block has `upstream_diag on`.
     wanted: bool,
@@ -192,7 +193,7 @@ pub(crate) fn after(cf: &mut Conf<'_>) -> bool {
     if !cf.main_conf().is_some_and(|main| main.wanted) {
         return true;
     }
-    let request_id = cf.variable_index(b"request_id");
+    let request_id = cf.used_variable(b"request_id");
     let keepalive_timeout = cf.keepalive_timeout();
     let groups = cf.watch_upstreams();
     let have = groups.peers().map(|(_, peers)| peers.len()).fold(0, usize::saturating_add);
@@ -205,7 +206,7 @@ pub(crate) fn after(cf: &mut Conf<'_>) -> bool {
         main.keepalive_timeout = keepalive_timeout;
         main.places = Places::new(have);
     }
-    request_id.is_some() && cf.add_log_handler()
+    cf.add_log_handler()
 }
 
 /// When nginx begins to use the configuration: every peer of it has its place from the start.
@@ -237,7 +238,7 @@ fn flag(cf: &Conf<'_>, directive: &'static str, before: Option<bool>) -> Result<
 }
 
 fn words(word: Option<&&[u8]>) -> String {
-    word.map(|word| diagnosis::text(word)).unwrap_or_default()
+    word.map(|word| diagnosis::text(word).into_owned()).unwrap_or_default()
 }
 
 /// `upstream_diag on|off`

@@ -15,8 +15,8 @@ impl Directive for UpstreamDiagZone {
         }
         let given = cf.words();
         let word = given.get(1).copied().unwrap_or_default();
-        let size =
-            parse_size(word).ok_or_else(|| ConfError::InvalidZoneSize(diagnosis::text(word)))?;
+        let size = parse_size(word)
+            .ok_or_else(|| ConfError::InvalidZoneSize(diagnosis::text(word).into_owned()))?;
         let (mut peers, mut events) = (None, None);
         for parameter in given.get(2..).unwrap_or_default() {
             let taken = match parameter.strip_prefix(b"peers=") {
@@ -28,13 +28,13 @@ impl Directive for UpstreamDiagZone {
             if !taken {
                 return Err(ConfError::InvalidParameter {
                     directive: "upstream_diag_zone",
-                    value: diagnosis::text(parameter),
+                    value: diagnosis::text(parameter).into_owned(),
                 });
             }
         }
         let layout = zone::layout(size, peers, events).map_err(|small| {
             let least = small.least.div_ceil(1_024);
-            ConfError::ZoneTooSmall { given: diagnosis::text(word), least }
+            ConfError::ZoneTooSmall { given: diagnosis::text(word).into_owned(), least }
         })?;
         add_zone(cf, size, layout, events)
     }

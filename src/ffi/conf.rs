@@ -5,12 +5,12 @@ use std::ptr::{self, NonNull, addr_of, addr_of_mut};
 use std::slice;
 
 use nginx_sys::{
-    NGX_ERROR, NGX_HTTP_VAR_NOCACHEABLE, NGX_LOG_EMERG, NGX_LOG_WARN, NGX_OK, ngx_array_push,
+    NGX_HTTP_VAR_NOCACHEABLE, NGX_LOG_EMERG, NGX_LOG_WARN, NGX_OK, ngx_array_push,
     ngx_conf_log_error, ngx_conf_open_file, ngx_conf_t, ngx_http_add_variable,
     ngx_http_compile_complex_value, ngx_http_compile_complex_value_t, ngx_http_complex_value_t,
     ngx_http_conf_ctx_t, ngx_http_core_loc_conf_t, ngx_http_core_main_conf_t, ngx_http_core_module,
-    ngx_http_get_variable_index, ngx_http_handler_pt, ngx_http_phases_NGX_HTTP_LOG_PHASE,
-    ngx_int_t, ngx_parse_size, ngx_pcalloc, ngx_str_t, ngx_syslog_peer_t, ngx_syslog_process_conf,
+    ngx_http_handler_pt, ngx_http_phases_NGX_HTTP_LOG_PHASE, ngx_http_variable_t, ngx_int_t,
+    ngx_parse_size, ngx_pcalloc, ngx_str_t, ngx_syslog_peer_t, ngx_syslog_process_conf,
 };
 use ngx::core::NGX_CONF_OK;
 
@@ -138,12 +138,25 @@ impl<'a> Conf<'a> {
         }
     }
 
-    /// Index of a variable that other modules define.
-    pub(crate) fn variable_index(&mut self, name: &'static [u8]) -> Option<VariableIndex> {
-        let mut name = string::from_static(name);
-        // SAFETY: nginx copies the name.
-        let index = unsafe { ngx_http_get_variable_index(self.raw, &mut name) };
-        (index != NGX_ERROR as ngx_int_t).then_some(VariableIndex(index.unsigned_abs()))
+    /// Index of a variable that the configuration uses, if it does.
+    pub(crate) fn used_variable(&mut self, name: &[u8]) -> Option<VariableIndex> {
+        // SAFETY: inside http{}, the core module's main configuration with the array of the
+        // variables that have an index (ngx_http_get_variable_index): NULL while there is none.
+        let used = unsafe {
+            let ctx = self.raw.ctx.cast::<ngx_http_conf_ctx_t>().as_ref()?;
+            let core = &*addr_of!(ngx_http_core_module);
+            let cmcf = (*ctx.main_conf.add(core.ctx_index)).cast::<ngx_http_core_main_conf_t>();
+            let variables = &(*cmcf).variables;
+            match variables.elts.is_null() {
+                true => &[],
+                false => slice::from_raw_parts(
+                    variables.elts.cast::<ngx_http_variable_t>(),
+                    variables.nelts,
+                ),
+            }
+        };
+        // SAFETY: names in the configuration.
+        used.iter().position(|used| unsafe { string::bytes(&used.name) } == name).map(VariableIndex)
     }
 
     /// Defines a variable; `at` is its place in `present::VARIABLES`.

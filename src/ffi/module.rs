@@ -1,6 +1,7 @@
 //! `ngx_module_t`: the module's own, and those of the running nginx.
 
 use std::ptr::addr_of;
+use std::sync::Mutex;
 
 use nginx_sys::{ngx_cycle_t, ngx_module_t};
 
@@ -15,11 +16,27 @@ pub(super) fn this() -> &'static ngx_module_t {
 /// The short name of the protocol module whose `ngx_module_t` stands at this address: `proxy` for
 /// `ngx_http_proxy_module`. The modules of the running nginx are searched instead of comparing
 /// with their symbols: a module that was not built in has no symbol, and this one would not load.
-pub(super) fn short_name(tag: *const ngx_module_t) -> Option<String> {
+///
+/// The name is the module's own, which stays loaded for as long as there are requests of its.
+pub(super) fn short_name(tag: *const ngx_module_t) -> Option<&'static str> {
+    /// The answer to the last question: the cycle and the module it was about. One thread asks.
+    static LAST: Mutex<(usize, usize, Option<&'static str>)> = Mutex::new((0, 0, None));
+    // SAFETY: a pointer that nginx sets before it reads a configuration.
+    let cycle = unsafe { addr_of!(nginx_sys::ngx_cycle).read_volatile() };
+    let mut last = LAST.lock().ok()?;
+    if (last.0, last.1) != (cycle as usize, tag as usize) {
+        // SAFETY: nginx's current cycle.
+        *last = (cycle as usize, tag as usize, unsafe { name_in(cycle, tag) });
+    }
+    last.2
+}
+
+/// # Safety
+/// `cycle` is NULL or nginx's current cycle.
+unsafe fn name_in(cycle: *mut ngx_cycle_t, tag: *const ngx_module_t) -> Option<&'static str> {
     // SAFETY: `modules` is an array of modules_n pointers to modules (ngx_cycle_modules), each
     // with a static name.
     unsafe {
-        let cycle: *mut ngx_cycle_t = addr_of!(nginx_sys::ngx_cycle).read_volatile();
         let cycle = cycle.as_ref()?;
         let name = (0..cycle.modules_n)
             .map(|at| *cycle.modules.add(at))
@@ -27,7 +44,7 @@ pub(super) fn short_name(tag: *const ngx_module_t) -> Option<String> {
             .and_then(|module| string::c_bytes((*module).name))?;
         let name = name.strip_prefix(b"ngx_http_").unwrap_or(name);
         let name = name.strip_suffix(b"_module").unwrap_or(name);
-        Some(String::from_utf8_lossy(name).into_owned())
+        std::str::from_utf8(name).ok()
     }
 }
 

@@ -8,16 +8,16 @@ use diagnosis::{Usage, Worker};
 use libc::{RLIMIT_NOFILE, rlimit};
 use nginx_sys::ngx_atomic_t;
 
+/// The worker's process id: nginx's copy, which takes no system call.
+pub(crate) fn id() -> i64 {
+    // SAFETY: set when the process starts, and not changed.
+    unsafe { addr_of!(nginx_sys::ngx_pid).read() }.into()
+}
+
 /// The worker that runs this.
 pub(crate) fn worker() -> Worker {
     let (accepted, handled) = accepted().unzip();
-    Worker {
-        pid: std::process::id().into(),
-        connections: connections(),
-        files: files(),
-        accepted,
-        handled,
-    }
+    Worker { pid: id(), connections: connections(), files: files(), accepted, handled }
 }
 
 /// `worker_connections`, and how many of them are taken: by clients, upstreams, and nginx's own

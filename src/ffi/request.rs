@@ -112,8 +112,8 @@ impl<'a> Request<'a> {
         unsafe { conf_at(self.raw().main_conf, module::this())?.cast::<MainConf>().as_ref() }
     }
 
-    /// Name of the location.
-    pub(crate) fn location(&self) -> &'a [u8] {
+    /// Name of the location, which lives in the cycle, as long as requests.
+    pub(crate) fn location(&self) -> &'static [u8] {
         // SAFETY: the core module's location configuration is an ngx_http_core_loc_conf_t.
         unsafe {
             let core = &*std::ptr::addr_of!(ngx_http_core_module);

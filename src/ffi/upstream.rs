@@ -1,5 +1,6 @@
 //! `ngx_http_upstream_t` and `ngx_http_upstream_state_t`.
 
+use std::borrow::Cow;
 use std::ptr::NonNull;
 use std::slice;
 
@@ -11,6 +12,7 @@ use nginx_sys::{
 
 use super::request::Request;
 use super::{module, socket, string};
+use crate::directives::MainConf;
 
 /// Bytes that a socket takes in one go, with room to spare: Linux's take some 200k.
 const AT_ONCE: u64 = 64 * 1_024;
@@ -230,13 +232,17 @@ impl<'a> Upstream<'a> {
         // SAFETY: as above; the host's text lives in the request's pool.
         let (host, port) = unsafe {
             let resolved = self.raw().resolved.as_ref()?;
-            (diagnosis::text(string::bytes(&resolved.host)), resolved.port)
+            (diagnosis::text(string::bytes(&resolved.host)).into_owned(), resolved.port)
         };
+        let taken = self.main_conf().is_some_and(|main| main.groups.has(&host));
+        Some(if taken { format!("{host}:{port}") } else { host })
+    }
+
+    /// The module's configuration of the http block.
+    pub(super) fn main_conf(&self) -> Option<&'static MainConf> {
         // SAFETY: the request lives for 'a, and is only read.
         let request = unsafe { Request::from_raw(std::ptr::from_ref(self.request).cast_mut()) };
-        let main = request.and_then(|request| request.main_conf());
-        let taken = main.is_some_and(|main| main.groups.has(&host));
-        Some(if taken { format!("{host}:{port}") } else { host })
+        request?.main_conf()
     }
 
     /// Address of the group; 0 where the address was made at run time.
@@ -274,20 +280,23 @@ impl<'a> Upstream<'a> {
     }
 
     /// The name of the group: that of an `upstream` block, or the address in `proxy_pass`.
-    pub(crate) fn group_name(&self) -> Option<String> {
+    pub(crate) fn group_name(&self) -> Option<Cow<'static, str>> {
         let configured = || {
             // What is served from the cache has not come to choosing a group.
             // SAFETY: NULL until the protocol module has set it, then part of the configuration.
             unsafe { self.raw().conf.as_ref()?.upstream.as_ref() }
         };
         match self.group() {
-            Some(group) => Some(name_of(group)),
-            None => self.resolved_name().or_else(|| configured().map(name_of)),
+            Some(group) => {
+                let known = self.main_conf().and_then(|main| main.groups.name(self.group_at()));
+                Some(known.map_or_else(|| name_of(group).into(), Cow::Borrowed))
+            }
+            None => self.resolved_name().or_else(|| configured().map(name_of)).map(Cow::Owned),
         }
     }
 
     /// The protocol module: `u->output.tag` is the address of its `ngx_module_t`.
-    pub(crate) fn module(&self) -> Option<String> {
+    pub(crate) fn module(&self) -> Option<&'static str> {
         module::short_name(self.raw().output.tag.cast::<ngx_module_t>())
     }
 }
@@ -295,7 +304,7 @@ impl<'a> Upstream<'a> {
 /// The name of a group: that of an `upstream` block, or the address in a pass directive.
 pub(super) fn name_of(group: &ngx_http_upstream_srv_conf_t) -> String {
     // SAFETY: a name in the configuration.
-    let host = diagnosis::text(unsafe { string::bytes(&group.host) });
+    let host = diagnosis::text(unsafe { string::bytes(&group.host) }).into_owned();
     let named = group.flags & NGX_HTTP_UPSTREAM_CREATE as usize != 0;
     if named || group.port == 0 { host } else { format!("{host}:{}", group.port) }
 }

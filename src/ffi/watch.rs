@@ -17,8 +17,9 @@ use nginx_sys::{
     ngx_http_upstream_t, ngx_int_t,
 };
 
+use super::peers::{self, PeerAt};
 use super::request::Request;
-use super::{hooks, peers, upstream};
+use super::{hooks, upstream};
 
 type InitPeer = unsafe extern "C" fn(
     r: *mut ngx_http_request_t,
@@ -38,6 +39,8 @@ struct Known {
     /// The `peer.init` that [`init_peer`] stands for.
     init: InitPeer,
     name: String,
+    /// Its peers that stay where they are.
+    fixed: Vec<PeerAt>,
 }
 
 impl Groups {
@@ -62,12 +65,13 @@ impl Groups {
         let mut wrapped = Vec::with_capacity(groups.len());
         for group in groups.iter().filter_map(|group| NonNull::new(*group)) {
             // SAFETY: as above; nobody else looks at it while the configuration is read.
-            let (init, name) = unsafe {
+            let (init, name, fixed) = unsafe {
                 let init: &mut ngx_http_upstream_init_peer_pt = &mut (*group.as_ptr()).peer.init;
-                (init.replace(init_peer), upstream::name_of(group.as_ref()))
+                let init = init.replace(init_peer);
+                (init, upstream::name_of(group.as_ref()), peers::fixed(group.as_ref()))
             };
             if let Some(init) = init {
-                wrapped.push(Known { at: group.as_ptr() as usize, group, init, name });
+                wrapped.push(Known { at: group.as_ptr() as usize, group, init, name, fixed });
             }
         }
         wrapped.sort_unstable_by_key(|known| known.at);
@@ -86,6 +90,11 @@ impl Groups {
     /// The name of the group at an address.
     pub(crate) fn name(&self, at: usize) -> Option<&str> {
         self.find(at).map(|known| known.name.as_str())
+    }
+
+    /// Whether the peer is one of that group's, and stays where it is.
+    pub(super) fn has_fixed(&self, at: usize, peer: PeerAt) -> bool {
+        self.find(at).is_some_and(|known| peers::is_fixed(&known.fixed, peer))
     }
 
     /// Whether there is a group of this name.

@@ -1,7 +1,9 @@
 //! All attempts of a request: what nginx kept of each, with what was noted of the failed ones.
 
+use std::borrow::Cow;
+
 use diagnosis::attempts::Slot;
-use diagnosis::{Attempt, Cause, Seconds, Verdict};
+use diagnosis::{Attempt, Cause, Seconds, Verdict, zone};
 
 use super::{answered_error, told_by_location};
 use crate::ffi::request::Request;
@@ -16,13 +18,15 @@ pub(crate) struct Assembled<'d> {
 
 struct Entry<'d> {
     has_peer: bool,
-    attempt: Option<Attempt>,
+    attempt: Option<Cow<'d, Attempt>>,
     /// A response header came.
     answered: bool,
     /// The upstream request that it is an attempt of, where something was noted of that.
     group: Option<&'d Group>,
     /// The attempt's failure came after the header had gone to the client.
     cut_short: bool,
+    /// Where its peer is counted, if that was noted.
+    place: Option<zone::Place<'static>>,
 }
 
 /// Puts the attempts of a request together.
@@ -31,41 +35,35 @@ pub(crate) fn assemble<'d>(
     diagnosis: Option<&'d Diagnosis>,
 ) -> Assembled<'d> {
     let states = request.states();
-    let groups: Vec<&Group> =
-        diagnosis.map(|diagnosis| diagnosis.of(request.id()).collect()).unwrap_or_default();
+    let groups = || diagnosis.into_iter().flat_map(|diagnosis| diagnosis.of(request.id()));
     // A name that could not be resolved has no entry; everything else has.
-    let noted = groups.iter().flat_map(|group| &group.notes).map(|note| note.at.saturating_add(1));
+    let noted = groups().flat_map(|group| &group.notes).map(|note| note.at.saturating_add(1));
     let count = noted.max().unwrap_or(0).max(states.len());
     let told_from = told_by_location(request);
 
     let mut entries = Vec::with_capacity(count);
     for at in 0..count {
         let state = states.get(at);
-        let mut here: Vec<(&Group, &Note)> = groups
-            .iter()
-            .filter_map(|group| Some((*group, group.notes.iter().find(|note| note.at == at)?)))
-            .collect();
-        // An attempt without a peer has no entry with one: that is another attempt's.
-        let found = match here.pop() {
+        let noted = groups().filter_map(|group| {
+            // The last note is looked for most.
+            let note = group.notes.iter().rev().find(|note| note.at == at)?;
             Some((group, note))
-                if note.attempt.peer.is_none()
-                    && note.attempt.cause.is_some()
-                    && state.is_some_and(|state| state.peer().is_some()) =>
-            {
-                here.push((group, note));
-                None
-            }
-            found => found,
+        });
+        // An attempt without a peer has no entry with one: that is another attempt's.
+        let has_entry = |note: &Note| {
+            note.attempt.peer.is_some()
+                || note.attempt.cause.is_none()
+                || state.is_none_or(|state| state.peer().is_none())
         };
-        entries.extend(here.into_iter().map(|(group, note)| Entry {
-            has_peer: false,
-            attempt: Some(note.attempt.clone()),
-            answered: false,
-            group: Some(group),
-            cut_short: false,
-        }));
+        let mut found: Option<(&Group, &Note)> = None;
+        for (group, note) in noted {
+            entries.extend(found.replace((group, note)).map(|(group, note)| apart(group, note)));
+        }
+        if let Some((group, note)) = found.take_if(|(_, note)| !has_entry(note)) {
+            entries.push(apart(group, note));
+        }
         let group = found.map(|(group, _)| group);
-        let group = group.or_else(|| groups.iter().copied().find(|group| group.covers(at)));
+        let group = group.or_else(|| groups().find(|group| group.covers(at)));
         let place = Place {
             at,
             last: at.saturating_add(1) == count,
@@ -75,6 +73,18 @@ pub(crate) fn assemble<'d>(
         entries.push(entry(request, state, found.map(|(_, note)| note), &place));
     }
     Assembled { entries }
+}
+
+/// The entry of an attempt that nginx made none for.
+fn apart<'d>(group: &'d Group, note: &'d Note) -> Entry<'d> {
+    Entry {
+        has_peer: false,
+        attempt: Some(Cow::Borrowed(&note.attempt)),
+        answered: false,
+        group: Some(group),
+        cut_short: false,
+        place: note.place(),
+    }
 }
 
 /// Where an entry stands.
@@ -90,19 +100,18 @@ struct Place<'d> {
 fn entry<'d>(
     request: Request<'_>,
     state: Option<&State>,
-    noted: Option<&Note>,
+    noted: Option<&'d Note>,
     place: &Place<'d>,
 ) -> Entry<'d> {
     let has_peer = state.is_some_and(|state| state.peer().is_some());
-    let mut attempt = noted.map(|note| note.attempt.clone());
+    let mut attempt = noted.map(|note| Cow::Borrowed(&note.attempt));
     if attempt.is_none() {
-        attempt = place.group.and_then(|group| group.brief(place.at));
+        attempt = place.group.and_then(|group| group.brief(place.at)).map(Cow::Owned);
     }
     if let Some(group) = place.group
-        && let Some(attempt) = attempt.as_mut()
-        && attempt.cause.is_none()
+        && let Some(attempt) = attempt.as_mut().filter(|attempt| attempt.cause.is_none())
     {
-        judge_unknown(attempt, state, group, place.at);
+        judge_unknown(attempt.to_mut(), state, group, place.at);
     }
     if let Some(state) = state.filter(|_| has_peer) {
         complete(attempt.get_or_insert_default(), state, place.diagnosed);
@@ -120,7 +129,8 @@ fn entry<'d>(
         sent && place.last && cause.is_some_and(|cause| cause != Cause::UpstreamResponse)
     });
     let answered = state.is_some_and(|state| state.header_time().is_some());
-    Entry { has_peer, attempt, answered, group: place.group, cut_short }
+    let counted = noted.and_then(Note::place);
+    Entry { has_peer, attempt, answered, group: place.group, cut_short, place: counted }
 }
 
 /// An attempt of which only lines are known that do not decide. Whether it failed is told by how
@@ -142,47 +152,65 @@ fn judge_unknown(attempt: &mut Attempt, state: Option<&State>, group: &Group, at
 }
 
 /// Adds what nginx keeps of every attempt.
-fn complete(attempt: &mut Attempt, state: &State, diagnosed: bool) {
-    if attempt.peer.is_none() {
-        attempt.peer = state.peer().map(diagnosis::text);
-    }
-    attempt.status = Some(state.status()).filter(|status| *status != 0);
+fn complete(attempt: &mut Cow<'_, Attempt>, state: &State, diagnosed: bool) {
+    let status = Some(state.status()).filter(|status| *status != 0);
+    let received = state.bytes_received();
     if attempt.cause.is_some() {
         // nginx adds what the pipe has read when the upstream request ends.
-        let more = state.bytes_received();
-        attempt.bytes_received = attempt.bytes_received.map(|received| received.max(more));
+        let more = attempt.bytes_received.map(|known| known.max(received));
+        if attempt.peer.is_none() {
+            attempt.to_mut().peer = state.peer().map(|peer| diagnosis::text(peer).into_owned());
+        }
+        // Noted already, as a rule (see `finalized`).
+        if (attempt.status, attempt.bytes_received) != (status, more) {
+            let attempt = attempt.to_mut();
+            (attempt.status, attempt.bytes_received) = (status, more);
+        }
         return;
     }
+    let attempt = attempt.to_mut();
+    if attempt.peer.is_none() {
+        attempt.peer = state.peer().map(|peer| diagnosis::text(peer).into_owned());
+    }
+    attempt.status = status;
     if diagnosed && answered_error(state) {
         attempt.cause = Some(Cause::UpstreamResponse);
     }
     attempt.connect_time = state.connect_time().map(Seconds::Millis);
     attempt.elapsed = state.response_time().map(Seconds::Millis);
     attempt.bytes_sent = Some(state.bytes_sent());
-    attempt.bytes_received = Some(state.bytes_received());
+    attempt.bytes_received = Some(received);
 }
 
 impl<'d> Assembled<'d> {
     /// Every attempt.
-    pub(crate) fn attempts(&self) -> impl DoubleEndedIterator<Item = &Attempt> {
-        self.entries.iter().filter_map(|entry| entry.attempt.as_ref())
+    pub(crate) fn into_attempts(self) -> Vec<Cow<'d, Attempt>> {
+        self.entries.into_iter().filter_map(|entry| entry.attempt).collect()
     }
 
-    /// The attempts of one upstream request, and whether a response header came.
-    pub(super) fn of(&self, upstream: UpstreamId) -> impl Iterator<Item = (&Attempt, bool)> {
+    /// The attempts of one upstream request, whether a response header came, and where the peer is
+    /// counted if that was noted.
+    pub(super) fn of(
+        &self,
+        upstream: UpstreamId,
+    ) -> impl Iterator<Item = (&Attempt, bool, Option<zone::Place<'static>>)> {
         self.entries
             .iter()
             .filter(move |entry| entry.group.is_some_and(|group| group.upstream == upstream))
-            .filter_map(|entry| Some((entry.attempt.as_ref()?, entry.answered)))
+            .filter_map(|entry| Some((entry.attempt.as_deref()?, entry.answered, entry.place)))
     }
 
-    /// The failed attempts, each with its upstream request where something was noted of that.
-    pub(super) fn failed_attempts(
+    /// The failed attempts whose history was not noted, each with its upstream request where
+    /// something was noted of that.
+    pub(super) fn without_history(
         &mut self,
     ) -> impl Iterator<Item = (&mut Attempt, Option<&'d Group>)> {
         self.entries.iter_mut().filter_map(|entry| {
-            let attempt = entry.attempt.as_mut().filter(|attempt| attempt.cause.is_some())?;
-            Some((attempt, entry.group))
+            let lacks = |attempt: &&mut Cow<'_, Attempt>| {
+                attempt.cause.is_some() && attempt.history.is_none()
+            };
+            let attempt = entry.attempt.as_mut().filter(lacks)?;
+            Some((attempt.to_mut(), entry.group))
         })
     }
 
@@ -190,13 +218,13 @@ impl<'d> Assembled<'d> {
     pub(crate) fn slots(&self) -> Vec<Slot<'_>> {
         self.entries
             .iter()
-            .map(|entry| Slot { has_peer: entry.has_peer, attempt: entry.attempt.as_ref() })
+            .map(|entry| Slot { has_peer: entry.has_peer, attempt: entry.attempt.as_deref() })
             .collect()
     }
 
     /// The last attempt that failed.
     pub(crate) fn failed(&self) -> Option<&Attempt> {
-        self.last_failed().and_then(|entry| entry.attempt.as_ref())
+        self.last_failed().and_then(|entry| entry.attempt.as_deref())
     }
 
     /// The upstream request of the last attempt that failed, where something was noted of it.
@@ -204,9 +232,14 @@ impl<'d> Assembled<'d> {
         self.last_failed().and_then(|entry| entry.group)
     }
 
+    /// Where the peer of that attempt is counted, if that was noted.
+    pub(crate) fn failed_place(&self) -> Option<zone::Place<'static>> {
+        self.last_failed().and_then(|entry| entry.place)
+    }
+
     fn last_failed(&self) -> Option<&Entry<'d>> {
         let failed = |attempt: &Attempt| attempt.cause.is_some();
-        self.entries.iter().rev().find(|entry| entry.attempt.as_ref().is_some_and(failed))
+        self.entries.iter().rev().find(|entry| entry.attempt.as_deref().is_some_and(failed))
     }
 
     /// Whether the client got a part of a response.

@@ -5,30 +5,26 @@ use std::net::SocketAddr;
 use std::sync::Mutex;
 
 use diagnosis::findings::{Context, Host, Listener, Listening, NotRetried, Process, Sibling};
-use diagnosis::peer::Peer;
-use diagnosis::{Attempt, Cause, Phase, Seconds};
+use diagnosis::{Attempt, Cause, Phase, Seconds, Tally};
 
 use crate::ffi::request::Request;
 use crate::ffi::retry;
 use crate::ffi::upstream::Upstream;
-use crate::ffi::{socket, time};
+use crate::ffi::{peers, socket, time};
+use crate::record::Note;
 
 /// Other servers of a group that are looked at: enough to see that they are fine.
 const SIBLINGS: usize = 8;
 
 /// What is known when an upstream request ends with `failed`.
-pub(super) fn context(
-    request: Request<'_>,
-    upstream: Upstream<'_>,
-    failed: &Attempt,
-    peers: &[Peer],
-) -> Context {
+pub(super) fn context(request: Request<'_>, upstream: Upstream<'_>, last: &Note) -> Context {
+    let failed = &last.attempt;
     Context {
         is_block: upstream.is_block(),
-        servers: (!peers.is_empty()).then_some(peers.len() as u64),
-        siblings: siblings(request, upstream, failed, peers),
+        servers: peers::number(upstream).filter(|servers| *servers > 0),
+        siblings: siblings(request, upstream, last),
         host: host(upstream, failed),
-        not_retried: not_retried(upstream, failed, peers),
+        not_retried: not_retried(upstream, failed),
         conditions: upstream.retry().map(|retry| retry.kinds.names()).unwrap_or_default(),
         keepalive_timeout: keepalive_timeout(request, upstream, failed),
     }
@@ -47,33 +43,24 @@ fn keepalive_timeout(
     upstream.keepalive_timeout(place).map(Seconds::Millis)
 }
 
-fn siblings(
-    request: Request<'_>,
-    upstream: Upstream<'_>,
-    failed: &Attempt,
-    peers: &[Peer],
-) -> Vec<Sibling> {
-    // Only where the peer could not be reached it matters that others can.
-    if !matches!(
-        failed.cause,
-        Some(
-            Cause::ConnectionRefused
-                | Cause::SocketNotFound
-                | Cause::ConnectionTimedOut
-                | Cause::Unreachable
-        )
-    ) {
-        return Vec::new();
-    }
+/// The others, where the peer has never answered: they tell whether that is its own matter.
+fn siblings(request: Request<'_>, upstream: Upstream<'_>, last: &Note) -> Vec<Sibling> {
     let memory = request.main_conf().and_then(|main| main.memory);
     let (Some(memory), Some(group)) = (memory, upstream.group_name()) else { return Vec::new() };
     let now = time::current_msec();
-    let others = peers.iter().filter(|peer| Some(&peer.name) != failed.peer.as_ref());
+    let alone = peers::number(upstream).is_none_or(|servers| servers < 2);
+    let may_be_stale = last.attempt.phase == Some(Phase::Connect)
+        && last.place().is_some_and(|place| place.peer.may_be_stale(now));
+    if alone || !may_be_stale {
+        return Vec::new();
+    }
+    let peers = peers::first(upstream, SIBLINGS.saturating_add(1));
+    let others = peers.iter().filter(|peer| Some(&peer.name) != last.attempt.peer.as_ref());
     others
         .take(SIBLINGS)
         .filter_map(|peer| {
             let place = memory.find(group.as_bytes(), peer.name.as_bytes())?;
-            let (ok, last_ok) = place.peer.answered(now);
+            let Tally { ok, last_ok, .. } = place.peer.tally(now);
             Some(Sibling { ok, last_ok, state: Some(peer.state()) })
         })
         .collect()
@@ -81,7 +68,7 @@ fn siblings(
 
 /// Why nginx did not try again: the conditions of `ngx_http_upstream_next`, any one of which is
 /// enough. First whether there was anything left to try, as nothing else matters where that is not.
-fn not_retried(upstream: Upstream<'_>, failed: &Attempt, peers: &[Peer]) -> Option<NotRetried> {
+fn not_retried(upstream: Upstream<'_>, failed: &Attempt) -> Option<NotRetried> {
     let cause = failed.cause?;
     match failed.phase {
         Some(Phase::Body) => return Some(NotRetried::ResponseStarted),
@@ -95,13 +82,14 @@ fn not_retried(upstream: Upstream<'_>, failed: &Attempt, peers: &[Peer]) -> Opti
     if retry.left == 0 {
         // nginx begins with the number of servers that are not marked down, or with the limit. The
         // limit is the reason only if it is below that.
-        let servers = peers.iter().filter(|peer| !peer.down).count() as u64;
-        match retry.tries {
-            0 => Some(NotRetried::NoServerLeft),
-            _ if peers.is_empty() => None,
-            tries if tries < servers => Some(NotRetried::Tries(tries)),
-            _ => Some(NotRetried::NoServerLeft),
-        }
+        let limited = match retry.tries {
+            0 => false,
+            tries => {
+                let up = peers::of(upstream)?.iter().filter(|peer| !peer.down).count();
+                tries < up as u64
+            }
+        };
+        Some(if limited { NotRetried::Tries(retry.tries) } else { NotRetried::NoServerLeft })
     } else if !retry.kinds.has(kind) {
         Some(NotRetried::NotConfigured)
     } else if retry.may_have_changed_something && !retry.kinds.has(retry::NON_IDEMPOTENT) {
@@ -159,8 +147,7 @@ fn host(upstream: Upstream<'_>, failed: &Attempt) -> Option<Host> {
         }
         None => match failed.cause? {
             Cause::ConnectionRefused | Cause::ConnectionTimedOut | Cause::ResponseTimedOut => {
-                let address: SocketAddr = peer.parse().ok()?;
-                cached(peer, || tcp(address))
+                cached(peer, || tcp(peer.parse().ok()?))
             }
             _ => None,
         },

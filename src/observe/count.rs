@@ -9,7 +9,7 @@ use crate::directives::MainConf;
 use crate::ffi::request::Request;
 use crate::ffi::upstream::{State, Upstream};
 use crate::ffi::{hooks, time};
-use crate::record::{look_up, of_group};
+use crate::record::{Diagnosis, look_up, of_group};
 
 /// Counts an upstream request at its end, if it is one of the usual kind: a single attempt that was
 /// answered, with no error of the upstream's own. False if it is none.
@@ -135,11 +135,12 @@ fn count_noted(request: Request<'_>, upstream: Upstream<'_>, main: &MainConf) {
     let now = time::current_msec();
     let _ = hooks::with(request, |diagnosis| {
         let assembled = assemble(request, Some(diagnosis));
-        for (attempt, answered) in assembled.of(upstream.id()) {
+        for (attempt, answered, noted_place) in assembled.of(upstream.id()) {
             // Without a peer of its own: nginx has the group's name there, or none.
             let chosen = !matches!(attempt.phase, Some(Phase::Resolve | Phase::Select));
             let peer = attempt.peer.as_deref().filter(|_| chosen).unwrap_or_default();
-            let Some(place) = look_up(main, name.as_bytes(), peer.as_bytes()) else { continue };
+            let place = noted_place.or_else(|| look_up(main, name.as_bytes(), peer.as_bytes()));
+            let Some(place) = place else { continue };
             let attempted = match attempt.cause {
                 Some(cause) => Attempted::Failed(cause),
                 None if answered => match attempt.elapsed {
@@ -184,18 +185,25 @@ fn count_noted(request: Request<'_>, upstream: Upstream<'_>, main: &MainConf) {
     });
 }
 
-/// Adds to each failed attempt what is known of its peer from before.
-pub(crate) fn with_history(request: Request<'_>, assembled: &mut Assembled<'_>) {
-    let Some(memory) = request.main_conf().and_then(|main| main.memory) else { return };
-    let own = request.upstream().and_then(|upstream| upstream.group_name());
+/// Adds to what was noted of a request what is known of its peers by now.
+pub(crate) fn add_histories(request: Request<'_>, diagnosis: &mut Diagnosis) {
     let now = time::current_msec();
-    for (attempt, group) in assembled.failed_attempts() {
+    diagnosis.of_mut(request.id()).for_each(|group| group.add_histories(now));
+}
+
+/// As [`add_histories`], to the failed attempts of which nothing was noted, or no place.
+pub(crate) fn add_other_histories(request: Request<'_>, assembled: &mut Assembled<'_>) {
+    let Some(memory) = request.main_conf().and_then(|main| main.memory) else { return };
+    let now = time::current_msec();
+    let mut own = None;
+    for (attempt, group) in assembled.without_history() {
+        let own = own.get_or_insert_with(|| request.upstream().and_then(|u| u.group_name()));
         let upstream = group.and_then(|group| group.name.as_ref()).or(own.as_ref());
         if let (Some(upstream), Some(peer)) = (upstream, &attempt.peer)
             && let Some(place) = memory.find(upstream.as_bytes(), peer.as_bytes())
         {
-            attempt.history = Some(place.peer.history(now).into());
-            attempt.past = Some(place.peer.past(now));
+            attempt.history = Some(place.peer.tally(now));
+            attempt.past = Some(Box::new(place.peer.past(now)));
         }
     }
 }

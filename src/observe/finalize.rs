@@ -5,7 +5,7 @@ use nginx_sys::{NGX_ERROR, NGX_HTTP_SPECIAL_RESPONSE, ngx_int_t};
 
 use super::answered_error;
 use super::context::context;
-use super::tap::silent_failure;
+use super::tap::{note_of, silent_failure};
 use crate::ffi::request::Request;
 use crate::ffi::upstream::Upstream;
 use crate::ffi::{hooks, peers};
@@ -21,29 +21,29 @@ pub(crate) fn finalized(request: Request<'_>, upstream: Upstream<'_>, rc: ngx_in
         return;
     }
     let Some(conf) = request.loc_conf().filter(|_| !request.is_post_action()) else { return };
-    // Only now are the failures accounted for: peer.free() comes after the line.
-    let answered_error = own_error(upstream);
-    let peers = match noted || unexplained || answered_error.is_some() {
-        true => peers::of(upstream).unwrap_or_default(),
-        false => Vec::new(),
-    };
     let error = NGX_HTTP_SPECIAL_RESPONSE as ngx_int_t;
     let last = request.states().len().saturating_sub(1);
     let own = request.last_states().len();
     hooks::update(request, |diagnosis| {
         let group = diagnosis.group(upstream.id(), || Group::new(request, upstream, conf, own));
         if unexplained {
-            group.note(last, silent_failure(upstream));
+            let attempt = silent_failure(upstream);
+            group.note(note_of(request, upstream, last, attempt));
         }
+        let states = request.states();
         for note in &mut group.notes {
-            let name = note.attempt.peer.as_deref();
-            let peer = peers.iter().find(|peer| Some(peer.name.as_str()) == name);
+            // Only now are the failures accounted for: peer.free() comes after the line.
+            let peer = peers::state(upstream, note.peer);
             note.attempt.peer_state = peer.map(|peer| peer.report());
+            if let Some(state) = states.get(note.at).filter(|state| state.peer().is_some()) {
+                note.attempt.status = Some(state.status()).filter(|status| *status != 0);
+            }
         }
-        let noted = group.notes.last().map(|note| &note.attempt);
-        let noted = noted.filter(|attempt| attempt.cause.is_some());
-        if let Some(failed) = noted.or(answered_error.as_ref()) {
-            group.context = context(request, upstream, failed, &peers);
+        let own_error = own_error(upstream);
+        let own_error = own_error.map(|attempt| note_of(request, upstream, last, attempt));
+        let noted = group.notes.last().filter(|note| note.attempt.cause.is_some());
+        if let Some(failed) = noted.or(own_error.as_ref()) {
+            group.context = context(request, upstream, failed);
         }
         group.ended = Some(Final {
             last,
@@ -80,7 +80,7 @@ fn is_failure(request: Request<'_>, upstream: Upstream<'_>, rc: ngx_int_t) -> bo
 /// The attempt that goes on, if the upstream answered it with an error of its own.
 fn own_error(upstream: Upstream<'_>) -> Option<Attempt> {
     upstream.state().filter(|state| answered_error(state))?;
-    let peer = upstream.peer_name().map(diagnosis::text);
+    let peer = upstream.peer_name().map(|name| diagnosis::text(name).into_owned());
     Some(Attempt { peer, cause: Some(Cause::UpstreamResponse), ..Attempt::default() })
 }
 

@@ -53,10 +53,10 @@ pub(crate) fn uri(request: Request<'_>, keep_query: bool) -> String {
         let uri = diagnosis::text(request.uri());
         return match request.args() {
             args if keep_query && !args.is_empty() => format!("{uri}?{}", diagnosis::text(args)),
-            _ => uri,
+            _ => uri.into_owned(),
         };
     }
     let uri = request.unparsed_uri();
     let path = if keep_query { uri } else { uri.split(|b| *b == b'?').next().unwrap_or_default() };
-    diagnosis::text(path)
+    diagnosis::text(path).into_owned()
 }

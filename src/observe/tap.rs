@@ -1,13 +1,16 @@
 //! An error line: the only place where nginx gives the reason.
 
+use std::borrow::Cow;
+
 use diagnosis::header::End;
 use diagnosis::message::{self, Kind, Known};
 use diagnosis::peer::{self, Peer};
 use diagnosis::protocol;
 use diagnosis::tls::{self, Tls};
+use diagnosis::zone::Place;
 use diagnosis::{
     Attempt, Cause, Failure, Header, Observation, PeerReport, Phase, Progress, Seconds, Tcp,
-    Verdict, classify,
+    Verdict, classify, classify_known,
 };
 
 use super::count::count_unbegun;
@@ -16,7 +19,7 @@ use crate::ffi::log::Line;
 use crate::ffi::request::Request;
 use crate::ffi::upstream::Upstream;
 use crate::ffi::{hooks, peers, socket, time};
-use crate::record::Group;
+use crate::record::{Group, Note, of_group};
 
 /// Header bytes looked for beyond nginx's buffer: nginx's largest sensible buffers hold less.
 const PEEK: usize = 64 * 1_024;
@@ -61,8 +64,10 @@ fn look(
 ) -> (Attempt, Option<Vec<Peer>>) {
     let module = upstream.module();
     let tls = upstream.tls_handshaked().is_some();
-    let tcp = upstream.fd().and_then(socket::tcp_info);
     let known = message::recognise(text, upstream.peer_name());
+    // Before there is a connection the kernel has nothing to tell of it.
+    let connected = !known.is_some_and(|known| known.kind.is_before_connection());
+    let tcp = upstream.fd().filter(|_| connected).and_then(socket::tcp_info);
     let failing_peers = peers_if_none_chosen(known, upstream);
     let seen = Observation {
         message: text,
@@ -77,12 +82,15 @@ fn look(
         progress: progress(upstream),
         reused: upstream.is_reused(),
         received: upstream.state().map_or(0, |state| state.bytes_received()),
-        module: module.as_deref(),
+        module,
         first_bytes: if header_done(upstream) { &[] } else { upstream.header_bytes() },
         capacity: failing_peers.as_deref().map(peer::capacity),
     };
-    let mut attempt = attempt(upstream, &seen, &classify(&seen), tcp);
-    attempt.stderr = message::stderr(message::proper(text, action)).map(diagnosis::text);
+    let mut attempt = attempt(upstream, &seen, &classify_known(known, &seen), tcp);
+    if known.is_none() {
+        let stderr = message::stderr(message::proper(text, action));
+        attempt.stderr = stderr.map(|text| diagnosis::text(text).into_owned());
+    }
     (attempt, failing_peers)
 }
 
@@ -109,9 +117,13 @@ fn note(
     failing_peers: Option<Vec<Peer>>,
 ) {
     if !conf.keeps_query() {
-        attempt.message = attempt.message.map(|message| message::without_queries(&message));
-        attempt.stderr = attempt.stderr.map(|stderr| message::without_queries(&stderr));
+        for text in [&mut attempt.message, &mut attempt.stderr] {
+            if let Some(Cow::Owned(without)) = text.as_deref().map(message::without_queries) {
+                *text = Some(without);
+            }
+        }
     }
+    let new = note_of(request, upstream, at, attempt);
     hooks::update(request, |diagnosis| {
         // Before it begins, the entries are those of others.
         let own = if upstream.is_under_way() { request.last_states().len() } else { 0 };
@@ -123,8 +135,31 @@ fn note(
         if let Some(peers) = failing_peers {
             group.peers = peers.iter().map(report).collect();
         }
-        group.note(at, attempt);
+        group.note(new);
     });
+}
+
+/// The note on the attempt that goes on.
+pub(super) fn note_of(
+    request: Request<'_>,
+    upstream: Upstream<'_>,
+    at: usize,
+    attempt: Attempt,
+) -> Note {
+    let place = noted_place(request, upstream, &attempt);
+    Note { at, attempt, peer: peers::in_use(upstream), place }
+}
+
+/// Where the attempt's peer is counted. Found by the address of its name, which is there now.
+fn noted_place(
+    request: Request<'_>,
+    upstream: Upstream<'_>,
+    attempt: &Attempt,
+) -> Option<Place<'static>> {
+    if matches!(attempt.phase, Some(Phase::Resolve | Phase::Select)) || !upstream.has_group() {
+        return None;
+    }
+    of_group(request.main_conf()?, upstream.group_at(), upstream.peer_name()?)
 }
 
 fn progress(upstream: Upstream<'_>) -> Progress {
@@ -170,11 +205,11 @@ fn has_no_source_address(known: Option<Known>, upstream: Upstream<'_>) -> bool {
 /// What the line itself says.
 fn evidence(seen: &Observation<'_>, failure: &Failure) -> Attempt {
     let mut attempt = Attempt {
-        peer: seen.peer.map(diagnosis::text),
+        peer: seen.peer.map(|peer| diagnosis::text(peer).into_owned()),
         errno: failure.errno,
-        errname: failure.errno.and_then(diagnosis::errno::name),
         message: Some(diagnosis::text(message::proper(seen.message, seen.action)))
-            .filter(|message| !message.is_empty()),
+            .filter(|message| !message.is_empty())
+            .map(Cow::into_owned),
         phase: Some(failure.phase),
         if_failed: Some(failure.if_failed()),
         failed_at: Some(time::current_msec()),
@@ -265,6 +300,6 @@ fn header(upstream: Upstream<'_>, seen: &Observation<'_>, failure: &Failure) -> 
         exact,
         limit: upstream.header_limit()?,
         reserved: upstream.cache_header() as u64,
-        directive: seen.module.map(protocol::buffer_directive),
+        directive: seen.module.and_then(protocol::buffer_directive),
     })
 }

@@ -1,13 +1,17 @@
 //! At the end of a request: counts it, keeps its record and writes its line.
 
+use std::borrow::Cow;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use diagnosis::zone::{Allowed, Count};
+use diagnosis::zone::{Allowed, Count, Place};
+use diagnosis::{Cause, Outcome};
 
 use super::Diagnosed;
 use crate::directives::{LocConf, LogTarget, MainConf, Sink};
 use crate::ffi::request::Request;
 use crate::ffi::{hooks, log, time};
+use crate::observe;
 use crate::record::Diagnosis;
 
 /// Called in the log phase of a request in which an upstream may have failed.
@@ -17,58 +21,117 @@ pub(crate) fn emit(request: Request<'_>) {
     if !request.is_main() {
         return;
     }
+    let mut lines = Lines::take();
     let noted = hooks::with(request, |diagnosis| {
-        let main = prepare(request, Some(diagnosis)).map(|ready| (request, ready));
-        let subrequests = diagnosis.subrequests(request.id()).into_iter().filter_map(|id| {
-            let subrequest = id.subrequest(request)?;
-            Some((subrequest, prepare(subrequest, Some(diagnosis))?))
-        });
-        subrequests.chain(main).collect::<Vec<_>>()
-    });
-    // Outside of with(): evaluating `if=` reads variables, which look at the record again.
-    let Ok(noted) = noted else { return };
-    let ready = noted.unwrap_or_else(|| {
-        prepare(request, None).map(|ready| (request, ready)).into_iter().collect()
-    });
-    for (request, ready) in ready {
-        ready.deliver(request);
-    }
-}
-
-struct Ready {
-    conf: &'static LocConf,
-    record: diagnosis::Record,
-}
-
-fn prepare<'a>(request: Request<'a>, diagnosis: Option<&Diagnosis>) -> Option<Ready> {
-    let diagnosed = Diagnosed::new(request, diagnosis)?;
-    let conf = diagnosed.conf().filter(|conf| conf.enabled())?;
-    Some(Ready { conf, record: diagnosed.record()? })
-}
-
-impl Ready {
-    fn deliver(&self, request: Request<'_>) {
-        let Some(main) = request.main_conf() else { return };
-        let json = self.record.to_json().ok();
-        let verdict = (self.record.outcome, self.record.cause);
-        let upstream = self.record.upstream.as_deref();
-        main.locked(|memory, ring| {
-            let time = u64::try_from(time::now()).unwrap_or(0);
-            memory.count_record(upstream, verdict, time::current_msec(), time);
-            let kept =
-                json.as_ref().is_some_and(|json| memory.head().ring.push(ring, json.as_bytes()));
-            if !kept {
-                memory.head().count(Count::LostRecord);
+        for id in diagnosis.subrequests(request.id()) {
+            if let Some(subrequest) = id.subrequest(request) {
+                lines.add(subrequest, Some(diagnosis));
             }
+        }
+        lines.add(request, Some(diagnosis));
+    });
+    match noted {
+        Ok(Some(())) => {}
+        Ok(None) => lines.add(request, None),
+        Err(_) => return,
+    }
+    // Outside of with(): evaluating `if=` reads variables, which look at the record again.
+    lines.deliver();
+}
+
+/// The records of a request as lines of JSON.
+struct Lines<'a> {
+    ready: Vec<Ready<'a>>,
+    json: Vec<u8>,
+}
+
+/// A record that is ready to go out.
+struct Ready<'a> {
+    request: Request<'a>,
+    conf: &'static LocConf,
+    verdict: (Outcome, Cause),
+    /// Where it is counted.
+    place: Option<Place<'static>>,
+    /// The upstream's name, where that is not known.
+    upstream: Option<String>,
+    /// The end of its line.
+    end: usize,
+}
+
+/// The buffer that records are written to, kept from one request to the next. This worker's one
+/// thread uses it; a panic, which poisons it, costs no more than making another each time.
+static BUFFER: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+
+/// A buffer larger than this is not kept, bytes: that of a request with hundreds of attempts.
+const KEPT: usize = 64 * 1_024;
+
+impl<'a> Lines<'a> {
+    fn take() -> Lines<'a> {
+        let json = BUFFER.lock().map(|mut kept| std::mem::take(&mut *kept)).unwrap_or_default();
+        Lines { ready: Vec::new(), json }
+    }
+
+    /// Adds the record of a request, if it has one.
+    fn add(&mut self, request: Request<'a>, mut diagnosis: Option<&mut Diagnosis>) {
+        if let Some(diagnosis) = &mut diagnosis {
+            observe::add_histories(request, diagnosis);
+        }
+        let Some(diagnosed) = Diagnosed::new(request, diagnosis.as_deref()) else { return };
+        let Some(conf) = diagnosed.conf().filter(|conf| conf.enabled()) else { return };
+        let place = diagnosed.place();
+        let Some(record) = diagnosed.record() else { return };
+        record.write_to(&mut self.json);
+        self.json.push(b'\n');
+        self.ready.push(Ready {
+            request,
+            conf,
+            verdict: (record.outcome, record.cause),
+            place,
+            upstream: match place {
+                Some(_) => None,
+                None => record.upstream.map(Cow::into_owned),
+            },
+            end: self.json.len(),
         });
-        if let Some(json) = json {
-            self.conf.logs().iter().for_each(|target| write(request, main, target, &json));
+    }
+
+    fn deliver(mut self) {
+        let mut start = 0;
+        for ready in &self.ready {
+            let line = self.json.get(start..ready.end).unwrap_or_default();
+            start = ready.end;
+            ready.deliver(line);
+        }
+        self.json.clear();
+        if self.json.capacity() <= KEPT
+            && let Ok(mut kept) = BUFFER.lock()
+        {
+            *kept = self.json;
         }
     }
 }
 
+impl Ready<'_> {
+    fn deliver(&self, line: &[u8]) {
+        let Some(main) = self.request.main_conf() else { return };
+        let json = line.trim_ascii_end();
+        main.locked(|memory, ring| {
+            let time = u64::try_from(time::now()).unwrap_or(0);
+            let now = time::current_msec();
+            match self.place {
+                Some(place) => memory.count_record_at(place, self.verdict, time),
+                None => memory.count_record(self.upstream.as_deref(), self.verdict, now, time),
+            }
+            if !memory.head().ring.push(ring, json) {
+                memory.head().count(Count::LostRecord);
+            }
+        });
+        self.conf.logs().iter().for_each(|target| write(self.request, main, target, line));
+    }
+}
+
 /// Writes a line to one target.
-fn write(request: Request<'_>, main: &MainConf, target: &LogTarget, json: &str) {
+fn write(request: Request<'_>, main: &MainConf, target: &LogTarget, line: &[u8]) {
     if target.condition.is_some_and(|condition| !condition.holds(request)) {
         return;
     }
@@ -83,11 +146,12 @@ fn write(request: Request<'_>, main: &MainConf, target: &LogTarget, json: &str) 
         }
         _ => 0,
     };
-    let line = diagnosis::Record::line(json, suppressed);
+    let with_number = (suppressed > 0).then(|| diagnosis::with_suppressed(line, suppressed));
+    let line = with_number.as_deref().unwrap_or(line);
     let written = match target.sink {
-        Sink::File(file) => file.write(line.as_bytes()),
+        Sink::File(file) => file.write(line),
         // A datagram is a line already.
-        Sink::Syslog(server) => server.send(line.trim_end().as_bytes()),
+        Sink::Syslog(server) => server.send(line.trim_ascii_end()),
     };
     if !written {
         if let Some(head) = head {

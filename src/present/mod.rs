@@ -8,11 +8,14 @@ pub(crate) use emit::emit;
 pub(crate) use status::status;
 pub(crate) use variables::{VARIABLES, variable};
 
-use diagnosis::{Cause, Ending, Outcome, Phase, Record, Seconds};
+use std::borrow::Cow;
+
+use diagnosis::zone::Place;
+use diagnosis::{Cause, Context, Ending, Outcome, Phase, Record, Seconds};
 
 use crate::directives::LocConf;
 use crate::ffi::request::Request;
-use crate::ffi::time;
+use crate::ffi::{process, time};
 use crate::observe::{self, Assembled};
 use crate::record::{Diagnosis, Group};
 
@@ -70,39 +73,55 @@ impl<'a, 'd> Diagnosed<'a, 'd> {
         }
     }
 
+    /// Where the failed peer is counted, if that was noted.
+    fn place(&self) -> Option<Place<'static>> {
+        self.assembled.failed_place()
+    }
+
     fn phase(&self) -> Option<Phase> {
         self.assembled.failed()?.phase
     }
 
     /// The whole record.
-    fn record(mut self) -> Option<Record> {
+    ///
+    /// The histories of what was noted have to be there ([`observe::add_histories`]).
+    fn record(mut self) -> Option<Record<'a>>
+    where
+        'd: 'a,
+    {
         let request = self.request;
-        observe::with_history(request, &mut self.assembled);
+        observe::add_other_histories(request, &mut self.assembled);
         let group = self.group;
         let upstream = request.upstream().filter(|_| self.own != Some(Cause::LocalReturn));
-        let name = group.map(|group| group.name.clone());
-        let module = group.map(|group| group.module.clone());
-        let context = group.map(|group| group.context.clone()).unwrap_or_default();
+        let (name, module) = match group {
+            Some(group) => (group.name.clone(), group.module),
+            None => (upstream.and_then(|u| u.group_name()), upstream.and_then(|u| u.module())),
+        };
+        let unknown = Context::default();
+        let context = group.map_or(&unknown, |group| &group.context);
         let parts = diagnosis::Parts {
             request: self.facts(group),
             outcome: self.outcome,
-            upstream: name.unwrap_or_else(|| upstream.and_then(|u| u.group_name())),
-            module: module.unwrap_or_else(|| upstream.and_then(|u| u.module())),
+            upstream: name,
+            module: module.map(Cow::Borrowed),
             request_time: Seconds::Millis(request.time()),
             own_cause: self.own,
-            attempts: self.assembled.attempts().cloned().collect(),
-            peers: group.map(|group| group.peers.clone()).unwrap_or_default(),
+            attempts: self.assembled.into_attempts(),
+            peers: group.map(|group| group.peers.as_slice()).unwrap_or_default(),
         };
-        Record::new(parts, &context)
+        Record::new(parts, context)
     }
 
-    fn facts(&self, group: Option<&Group>) -> diagnosis::Request {
+    fn facts(&self, group: Option<&'d Group>) -> diagnosis::Request<'a>
+    where
+        'd: 'a,
+    {
         let request = self.request;
         let keep_query = request.loc_conf().is_some_and(LocConf::keeps_query);
         let index = request.main_conf().and_then(|conf| conf.request_id);
         diagnosis::Request {
-            time: time::iso8601(),
-            pid: std::process::id().into(),
+            time: time::iso8601().into(),
+            pid: process::id(),
             connection: request.connection_number(),
             request_id: index.and_then(|index| request.variable(index)).map(diagnosis::text),
             client: diagnosis::text(request.client()),
@@ -110,8 +129,8 @@ impl<'a, 'd> Diagnosed<'a, 'd> {
             host: Some(request.host()).filter(|host| !host.is_empty()).map(diagnosis::text),
             method: diagnosis::text(request.method()),
             uri: group
-                .map(|group| group.uri.clone())
-                .unwrap_or_else(|| observe::uri(request, keep_query)),
+                .map(|group| Cow::Borrowed(group.uri.as_str()))
+                .unwrap_or_else(|| observe::uri(request, keep_query).into()),
             location: match group {
                 Some(group) => Some(group.location.clone()),
                 None if self.own.is_some() && request.is_on_error_page() => None,

@@ -6,6 +6,7 @@ use diagnosis::{Attempt, Phase};
 use super::{Diagnosed, failed_subrequest};
 use crate::ffi::hooks;
 use crate::ffi::request::Request;
+use crate::observe;
 use crate::record::Diagnosis;
 
 /// A variable: its name without the dollar sign, and how its value is made.
@@ -19,7 +20,7 @@ enum Value {
     /// One value, of the verdict.
     Verdict(fn(&Diagnosed<'_, '_>) -> &'static str),
     /// One value, of the whole record.
-    Record(fn(&diagnosis::Record) -> Option<String>),
+    Record(fn(&diagnosis::Record<'_>) -> Option<String>),
     /// One value for each attempt.
     Attempts(fn(&Attempt) -> Option<String>),
 }
@@ -34,11 +35,11 @@ pub(crate) const VARIABLES: &[Variable] = &[
     verdict("upstream_diag_origin", |diagnosed| diagnosis::origin(diagnosed.cause).slug()),
     record("upstream_diag_summary", |record| Some(record.summary.clone())),
     record("upstream_diag_advice", |record| Some(record.advice.clone())),
-    record("upstream_diag_json", |record| record.to_json().ok()),
+    record("upstream_diag_json", |record| Some(record.to_json())),
     record("upstream_diag_proxy_status", |record| Some(diagnosis::proxy_status(record))),
     attempts("upstream_diag_causes", |attempt| attempt.cause.map(|cause| cause.slug().to_owned())),
     attempts("upstream_diag_errno", |attempt| attempt.errno.map(|errno| errno.to_string())),
-    attempts("upstream_diag_errname", |attempt| attempt.errname.clone()),
+    attempts("upstream_diag_errname", |attempt| attempt.errname().map(str::to_owned)),
     attempts("upstream_diag_connect_time", |attempt| {
         attempt.connect_time.map(|time| time.to_string())
     }),
@@ -57,7 +58,10 @@ const fn verdict(name: &'static str, value: fn(&Diagnosed<'_, '_>) -> &'static s
     Variable { name, value: Verdict(value) }
 }
 
-const fn record(name: &'static str, value: fn(&diagnosis::Record) -> Option<String>) -> Variable {
+const fn record(
+    name: &'static str,
+    value: fn(&diagnosis::Record<'_>) -> Option<String>,
+) -> Variable {
     Variable { name, value: Record(value) }
 }
 
@@ -70,7 +74,7 @@ const fn attempts(name: &'static str, value: fn(&Attempt) -> Option<String>) -> 
 pub(crate) fn variable(request: Request<'_>, at: usize) -> Option<String> {
     let value = &VARIABLES.get(at)?.value;
     let noted = hooks::with(request, |diagnosis| {
-        evaluate(request, Some(diagnosis), value).or_else(|| {
+        evaluate(request, Some(&mut *diagnosis), value).or_else(|| {
             let failed = failed_subrequest(request, diagnosis)?;
             evaluate(failed, Some(diagnosis), value)
         })
@@ -82,8 +86,15 @@ pub(crate) fn variable(request: Request<'_>, at: usize) -> Option<String> {
     }
 }
 
-fn evaluate(request: Request<'_>, diagnosis: Option<&Diagnosis>, value: &Value) -> Option<String> {
-    let diagnosed = Diagnosed::new(request, diagnosis)?;
+fn evaluate(
+    request: Request<'_>,
+    mut diagnosis: Option<&mut Diagnosis>,
+    value: &Value,
+) -> Option<String> {
+    if let (Some(diagnosis), Record(_)) = (&mut diagnosis, value) {
+        observe::add_histories(request, diagnosis);
+    }
+    let diagnosed = Diagnosed::new(request, diagnosis.as_deref())?;
     match value {
         Verdict(value) => Some(value(&diagnosed).to_owned()),
         Record(value) => value(&diagnosed.record()?),

@@ -1,9 +1,13 @@
 //! What is noted of a request while it goes on.
 
+use std::borrow::Cow;
+
 use diagnosis::findings::Context;
+use diagnosis::zone::Place;
 use diagnosis::{Attempt, Cause, PeerReport, Verdict};
 
 use crate::directives::LocConf;
+use crate::ffi::peers::PeerAt;
 use crate::ffi::request::RequestId;
 use crate::ffi::upstream::UpstreamId;
 
@@ -27,13 +31,13 @@ pub(crate) struct Group {
     /// Configuration of the location in which it failed; lives in the cycle, as long as requests.
     pub(crate) conf: &'static LocConf,
     /// Name of that location.
-    pub(crate) location: String,
+    pub(crate) location: Cow<'static, str>,
     /// URI of the request at that time.
     pub(crate) uri: String,
     /// Name of the group of servers.
-    pub(crate) name: Option<String>,
+    pub(crate) name: Option<Cow<'static, str>>,
     /// Protocol module.
-    pub(crate) module: Option<String>,
+    pub(crate) module: Option<&'static str>,
     /// The place of its first attempt in `r->upstream_states`.
     pub(crate) first: usize,
     /// Failures, in order.
@@ -57,6 +61,10 @@ pub(crate) struct Note {
     pub(crate) at: usize,
     /// The evidence. Without a cause while no line was recognised.
     pub(crate) attempt: Attempt,
+    /// Where nginx keeps the peer.
+    pub(crate) peer: PeerAt,
+    /// Where the peer is counted.
+    pub(crate) place: Option<Place<'static>>,
 }
 
 /// What is left of a note.
@@ -103,6 +111,11 @@ impl Diagnosis {
         self.groups.iter_mut().find(|group| group.upstream == upstream)
     }
 
+    /// As [`Diagnosis::of`], to be changed.
+    pub(crate) fn of_mut(&mut self, request: RequestId) -> impl Iterator<Item = &mut Group> {
+        self.groups.iter_mut().filter(move |group| group.request == request)
+    }
+
     /// The groups of one request, in the order of their first failure.
     pub(crate) fn of(&self, request: RequestId) -> impl DoubleEndedIterator<Item = &Group> {
         self.groups.iter().filter(move |group| group.request == request)
@@ -128,10 +141,11 @@ impl Group {
 
     /// The note on an attempt; the first recognised failure of an attempt stays, what follows is
     /// its consequence. Of lines that are not known the newest stays: it is nearest to the end.
-    pub(crate) fn note(&mut self, at: usize, attempt: Attempt) {
+    pub(crate) fn note(&mut self, new: Note) {
         let full = self.notes.len() >= MOST_NOTES;
-        match self.notes.iter_mut().find(|note| note.at == at) {
+        match self.notes.iter_mut().rev().find(|note| note.at == new.at) {
             Some(note) if note.attempt.cause.is_none() => {
+                let attempt = new.attempt;
                 let stderr = attempt.stderr.clone().or(note.attempt.stderr.take());
                 // A line of stderr takes no message's place.
                 if attempt.stderr.is_none() || note.attempt.message.is_none() {
@@ -140,14 +154,25 @@ impl Group {
                 note.attempt.stderr = stderr;
             }
             Some(_) => {}
-            None if !full => self.notes.push(Note { at, attempt }),
+            None if !full => self.notes.push(new),
             // The request's verdict is the last one's.
             None => {
                 if let Some(last) = self.notes.last_mut() {
-                    let before = std::mem::replace(last, Note { at, attempt });
+                    let before = std::mem::replace(last, new);
                     self.brief.extend(Brief::of(&before));
                 }
             }
+        }
+    }
+
+    /// Adds to each noted failure what is known of its peer by now, and to the last, which the
+    /// verdict may be of, what conclusions are drawn from.
+    pub(crate) fn add_histories(&mut self, now: u64) {
+        for note in &mut self.notes {
+            note.attempt.history = note.place().map(|place| place.peer.tally(now));
+        }
+        if let Some(last) = self.notes.last_mut() {
+            last.attempt.past = last.place().map(|place| Box::new(place.peer.past(now)));
         }
     }
 
@@ -156,10 +181,17 @@ impl Group {
         // In the order of their places.
         let found = self.brief.binary_search_by_key(&at, |brief| brief.at).ok()?;
         let Brief { verdict, errno, .. } = self.brief.get(found)?;
-        let errname = errno.and_then(diagnosis::errno::name);
-        let mut attempt = Attempt { errno: *errno, errname, ..Attempt::default() };
+        let mut attempt = Attempt { errno: *errno, ..Attempt::default() };
         attempt.set_verdict(*verdict);
         Some(attempt)
+    }
+}
+
+impl Note {
+    /// Where its peer is counted, if that is still the peer's.
+    pub(crate) fn place(&self) -> Option<Place<'static>> {
+        let name = self.attempt.peer.as_deref()?;
+        self.place.filter(|place| place.holds(name.as_bytes()))
     }
 }
 

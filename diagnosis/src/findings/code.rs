@@ -1,7 +1,5 @@
 //! The closed set of findings: one table from which everything that lists them is derived.
 
-use serde::{Serialize, Serializer};
-
 use super::facts::Key;
 
 /// What is fixed for a finding: a row of the table.
@@ -118,12 +116,6 @@ impl Code {
     }
 }
 
-impl Serialize for Code {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.slug())
-    }
-}
-
 /// How sure a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Confidence {
@@ -147,12 +139,6 @@ impl Confidence {
             Confidence::Likely => "likely",
             Confidence::Possible => "possible",
         }
-    }
-}
-
-impl Serialize for Confidence {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.slug())
     }
 }
 

@@ -14,7 +14,7 @@ use crate::zone::{Close, Reach, reach};
 /// `buffer_too_small`.
 pub(super) fn buffer_too_small(e: &Evidence<'_>) -> Option<Finding> {
     let header = e.failed.header.as_ref().filter(|_| e.cause == Cause::HeaderTooBig)?;
-    let directive = header.directive.as_deref().unwrap_or("proxy_buffer_size");
+    let directive = header.directive.unwrap_or("proxy_buffer_size");
     let set = buffer::size_to_set(header);
     let (confidence, least, enough) = if header.exact {
         (Confidence::Certain, "", "is enough")

@@ -1,8 +1,6 @@
 //! What a finding was concluded from: a small JSON object.
 
-use serde::ser::SerializeMap;
-use serde::{Serialize, Serializer};
-
+use crate::json::{self, Object, object};
 use crate::seconds::Seconds;
 
 /// What the value of a key is.
@@ -89,8 +87,7 @@ keys! {
 }
 
 /// A value.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(untagged)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fact {
     /// A whole number.
     Count(u64),
@@ -135,14 +132,26 @@ impl Facts {
     pub fn iter(&self) -> impl Iterator<Item = &(Key, Fact)> {
         self.0.iter()
     }
-}
 
-impl Serialize for Facts {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+    /// As a JSON object.
+    pub fn to_json(&self) -> String {
+        let mut out = Vec::new();
+        object(&mut out, |o| self.members(o));
+        String::from_utf8(out).unwrap_or_default()
+    }
+
+    pub(super) fn members(&self, o: &mut Object<'_>) {
         for (key, fact) in &self.0 {
-            map.serialize_entry(key.slug(), fact)?;
+            let out = o.word_key(key.slug());
+            match fact {
+                Fact::Count(count) => json::number(out, *count),
+                Fact::Time(time) => time.write_to(out),
+                Fact::Text(text) => json::string(out, text),
+                Fact::Texts(texts) => {
+                    json::list(out, texts, |out, text| json::string(out, text));
+                }
+                Fact::Flag(flag) => json::flag(out, *flag),
+            }
         }
-        map.end()
     }
 }

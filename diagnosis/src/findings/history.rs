@@ -4,7 +4,7 @@ use super::{Code, Confidence, Evidence, Finding, Key};
 use crate::cause::Cause;
 use crate::peer::State;
 use crate::words::numbers::{span, times};
-use crate::zone::{Outage, Past, Reach, reach};
+use crate::zone::{Outage, Past, Reach, STALE, reach};
 
 /// What counts as now: the time in which a sibling has answered, and in which a restart can still
 /// explain a failure. Milliseconds.
@@ -27,7 +27,7 @@ pub(super) fn never_connected(e: &Evidence<'_>) -> Option<Finding> {
     let past = e.past()?;
     let failed = matches!(reach(e.cause), Reach::Refused | Reach::NotReached);
     let never = past.ok == 0 && past.last_ok.is_none() && past.reached == 0;
-    if !failed || !never || past.not_reached < 3 || past.known_for < 10_000 {
+    if !failed || !never || past.not_reached < 3 || past.known_for < STALE {
         return None;
     }
     let answers = |sibling: &&super::Sibling| {

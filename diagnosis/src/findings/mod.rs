@@ -20,9 +20,8 @@ pub use context::{Context, Host, Listener, Listening, NotRetried, Process, Sibli
 pub use facts::{Fact, Facts, Key, Kind};
 pub use page::page;
 
-use serde::Serialize;
-
 use crate::cause::Cause;
+use crate::json::{key, object};
 use crate::outcome::Outcome;
 use crate::record::{Attempt, PeerReport};
 use crate::seconds::Seconds;
@@ -50,7 +49,7 @@ pub struct Evidence<'a> {
 }
 
 /// A conclusion.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct Finding {
     /// What it is.
     pub code: Code,
@@ -61,10 +60,8 @@ pub struct Finding {
     /// What it was concluded from.
     pub evidence: Facts,
     /// What to do, where it tells better than the cause does.
-    #[serde(skip)]
     pub(crate) advice: Option<String>,
     /// What it adds to the record's summary.
-    #[serde(skip)]
     pub(crate) clause: Option<String>,
 }
 
@@ -96,7 +93,7 @@ pub fn findings(evidence: &Evidence<'_>) -> Vec<Finding> {
 impl Finding {
     fn new(code: Code, confidence: Confidence, text: String) -> Finding {
         // Names in it may come from variables.
-        let text = plain(&text);
+        let text = plain(text);
         let evidence = Facts::default();
         Finding { code, confidence, text, evidence, advice: None, clause: None }
     }
@@ -124,6 +121,16 @@ impl Finding {
         self.advice = advice.into();
         self
     }
+
+    /// Writes it as JSON.
+    pub(crate) fn write_to(&self, out: &mut Vec<u8>) {
+        object(out, |o| {
+            o.word(key!("code"), self.code.slug());
+            o.word(key!("confidence"), self.confidence.slug());
+            o.text(key!("text"), &self.text);
+            o.object(key!("evidence"), |o| self.evidence.members(o));
+        });
+    }
 }
 
 /// Longest name in advice: that of an IPv6 address with its port.
@@ -137,7 +144,7 @@ impl<'a> Evidence<'a> {
 
     /// What is known of the peer from before.
     fn past(&self) -> Option<&'a crate::zone::Past> {
-        self.failed.past.as_ref()
+        self.failed.past.as_deref()
     }
 
     /// The peer's name for advice, which is to fit two lines.

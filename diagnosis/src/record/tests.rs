@@ -28,12 +28,12 @@ fn findings_follow_the_advice() {
             module: Some("proxy".into()),
             request_time: Seconds::Millis(4),
             own_cause: None,
-            attempts: vec![attempt],
-            peers: Vec::new(),
+            attempts: vec![Cow::Owned(attempt)],
+            peers: &[],
         };
-        Record::new(parts, &Context::default()).unwrap().to_json().unwrap()
+        Record::new(parts, &Context::default()).unwrap().to_json()
     };
-    let directive = Some("proxy_buffer_size".into());
+    let directive = Some("proxy_buffer_size");
     let header = Header { size: 9_043, exact: true, limit: 4_096, reserved: 0, directive };
     let with = json(Some(header));
     let findings =

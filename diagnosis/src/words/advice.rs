@@ -1,5 +1,7 @@
 //! What to do first.
 
+use std::borrow::Cow;
+
 use super::{Facts, buffer, for_module, plain};
 use crate::cause::{Cause, Phase};
 use crate::outcome::Outcome;
@@ -22,12 +24,13 @@ const KILLED_OR_BETWEEN: &str = "Look for a crash or a worker that was killed (o
 /// What to do first, in two lines at most: by the strongest finding that tells, else by the cause
 /// and what was seen of it.
 pub(crate) fn advice(facts: &Facts<'_>) -> String {
-    let concluded = facts.findings.iter().find_map(|finding| finding.advice.clone());
-    plain(&concluded.or_else(|| particular(facts)).unwrap_or_else(|| from_table(facts)))
+    let concluded = facts.findings.iter().find_map(|finding| finding.advice.as_deref());
+    let advice = concluded.map(Cow::Borrowed).or_else(|| particular(facts).map(Cow::Owned));
+    plain(advice.unwrap_or_else(|| from_table(facts)))
 }
 
 /// What the table says, which knows nothing but the cause.
-fn from_table(facts: &Facts<'_>) -> String {
+fn from_table<'a>(facts: &Facts<'a>) -> Cow<'a, str> {
     for_module(facts.cause.row().advice, facts.module)
 }
 
@@ -88,7 +91,7 @@ fn particular(facts: &Facts<'_>) -> Option<String> {
         }
         _ => return None,
     };
-    Some(for_module(&text, facts.module))
+    Some(for_module(text, facts.module).into_owned())
 }
 
 /// A command that does what nginx could not do.

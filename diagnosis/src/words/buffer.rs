@@ -34,7 +34,7 @@ pub(crate) fn cache_part(header: &Header) -> String {
 
 /// What to do about a header that is too big.
 pub(crate) fn advice(header: &Header) -> String {
-    let directive = header.directive.as_deref().unwrap_or("proxy_buffer_size");
+    let directive = header.directive.unwrap_or("proxy_buffer_size");
     let (value, size) = (value(header), size_to_set(header));
     let mut advice = if header.exact {
         format!("Set {directive} {size}; ")
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     fn header(size: u64, exact: bool, reserved: u64, module: &str) -> Header {
-        let directive = Some(format!("{module}_buffer_size"));
+        let directive = crate::protocol::buffer_directive(module);
         Header { size, exact, limit: 4_096, reserved, directive }
     }
 

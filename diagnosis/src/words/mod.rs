@@ -11,8 +11,11 @@ mod tests;
 pub(crate) use advice::advice;
 pub(crate) use summary::summary;
 
+use std::borrow::Cow;
+
 use crate::cause::Cause;
 use crate::findings::Finding;
+use crate::json::is_printable_ascii;
 use crate::outcome::Outcome;
 use crate::peer::State;
 use crate::record::{Attempt, PeerReport};
@@ -63,16 +66,17 @@ impl<'a> Facts<'a> {
 }
 
 /// A text for a response header: names in it may come from variables.
-pub(crate) fn plain(text: &str) -> String {
-    text.replace(char::is_control, "?")
+pub(crate) fn plain<'a>(text: impl Into<Cow<'a, str>>) -> String {
+    let text = text.into();
+    if is_printable_ascii(&text) { text.into_owned() } else { text.replace(char::is_control, "?") }
 }
 
 /// The tables name the directives of the proxy module; those of the others are called alike.
-pub(crate) fn for_module(text: &str, module: Option<&str>) -> String {
+pub(crate) fn for_module<'a>(text: impl Into<Cow<'a, str>>, module: Option<&str>) -> Cow<'a, str> {
     match module {
         Some(name @ ("fastcgi" | "uwsgi" | "scgi" | "grpc" | "memcached")) => {
-            text.replace("proxy_", &format!("{name}_"))
+            text.into().replace("proxy_", &format!("{name}_")).into()
         }
-        _ => text.to_owned(),
+        _ => text.into(),
     }
 }

@@ -22,7 +22,7 @@ pub(crate) fn summary(facts: &Facts<'_>) -> String {
     let failed = facts.failed;
     let mut sentence = particular(facts).unwrap_or_else(|| meaning(facts));
     // A timeout says so in words: its errno is nginx's own (`NGX_ETIMEDOUT`).
-    if let Some(name) = &failed.errname
+    if let Some(name) = failed.errname()
         && failed.errno != Some(Errno::ETIMEDOUT as i32)
     {
         sentence.push_str(&format!(" ({name})"));
@@ -41,12 +41,17 @@ pub(crate) fn summary(facts: &Facts<'_>) -> String {
             status => sentence.push_str(&format!(" The client got {status}.")),
         }
     }
-    capitalised(plain(&sentence))
+    capitalised(plain(sentence))
 }
 
 /// What the cause means, from the table.
 fn meaning(facts: &Facts<'_>) -> String {
-    for_module(facts.cause.row().meaning, facts.module).replace("{peer}", facts.peer())
+    let meaning = for_module(facts.cause.row().meaning, facts.module);
+    let parts = meaning.split_once('{');
+    match parts.and_then(|(before, after)| Some((before, after.strip_prefix("peer}")?))) {
+        Some((before, after)) => [before, facts.peer(), after].concat(),
+        None => meaning.into_owned(),
+    }
 }
 
 /// What can be said with what was seen.
@@ -122,7 +127,7 @@ fn particular(facts: &Facts<'_>) -> Option<String> {
 fn header_too_big(peer: &str, header: &Header) -> String {
     let Header { size, exact, limit, directive, .. } = header;
     let bound = if *exact { "" } else { "at least " };
-    let buffer = directive.as_deref().unwrap_or("nginx's buffer");
+    let buffer = directive.unwrap_or("nginx's buffer");
     let cache = cache_part(header);
     format!("{peer} sent a response header of {bound}{size} bytes; {buffer} is {limit}{cache}")
 }
@@ -201,7 +206,7 @@ fn timed_out(facts: &Facts<'_>) -> Option<String> {
             }
         }
     };
-    Some(for_module(&sentence, facts.module))
+    Some(for_module(sentence, facts.module).into_owned())
 }
 
 /// What the peers of a group are waiting for, in which none could be chosen.

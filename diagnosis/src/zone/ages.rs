@@ -183,6 +183,10 @@ impl Ages {
     }
 
     pub(super) fn read(&self) -> Closes {
+        let total = self.total.load(Relaxed);
+        if total == 0 {
+            return Closes::default();
+        }
         let latest = self.latest.load(Relaxed);
         let clusters = self.clusters.iter().zip(&self.sums).enumerate();
         let clusters = clusters.filter_map(|(at, (word, sum))| {
@@ -193,11 +197,7 @@ impl Ages {
             let latest = marks(latest).filter(|mark| is_mark_of(*mark, at)).count() as u64;
             Some(Cluster { from, to, mean, count, latest })
         });
-        Closes {
-            total: self.total.load(Relaxed),
-            latest: marks(latest).count() as u64,
-            clusters: clusters.collect(),
-        }
+        Closes { total, latest: marks(latest).count() as u64, clusters: clusters.collect() }
     }
 }
 

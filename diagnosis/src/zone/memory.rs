@@ -209,10 +209,26 @@ impl<'m> Memory<'m> {
         time: u64,
     ) {
         self.repair();
-        self.head.count_record(outcome, cause);
         let name = upstream.unwrap_or_default().as_bytes();
         let at = self.add_upstream(name, now).or_else(|| self.add_upstream(OTHER.as_bytes(), now));
-        if let Some(slot) = at.and_then(|at| self.upstreams.slot(at)) {
+        let slot = at.and_then(|at| self.upstreams.slot(at));
+        self.count_record_in(slot, (outcome, cause), time);
+    }
+
+    /// As [`Memory::count_record`], of the upstream of a place.
+    pub fn count_record_at(&self, place: Place<'m>, verdict: (Outcome, Cause), time: u64) {
+        self.repair();
+        self.count_record_in(Some(place.upstream), verdict, time);
+    }
+
+    fn count_record_in(
+        &self,
+        upstream: Option<&UpstreamSlot>,
+        (outcome, cause): (Outcome, Cause),
+        time: u64,
+    ) {
+        self.head.count_record(outcome, cause);
+        if let Some(slot) = upstream {
             slot.count_outcome(outcome);
         }
         timeline::count(self.steps, cause, time);

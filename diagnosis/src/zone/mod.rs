@@ -26,7 +26,7 @@ pub use layout::{Layout, TooSmall};
 pub use memory::{Memory, Parts, Place, Read};
 pub use outages::Outage;
 pub use past::{Close, Noted, Past};
-pub(crate) use past::{Reach, idle, reach, since_sent, worked_on};
+pub(crate) use past::{Reach, STALE, idle, reach, since_sent, worked_on};
 pub use rate::Allowed;
 pub use slots::{Attempted, PeerSlot, UpstreamSlot};
 pub use sweeps::Spared;

@@ -100,6 +100,9 @@ impl Outages {
     /// Those that are over, the oldest first.
     pub(super) fn over(&self, now: u64) -> Vec<Outage> {
         let next = self.next.load(Relaxed) as usize;
+        if next == 0 {
+            return Vec::new();
+        }
         let places = (0..KEPT).filter_map(|step| self.over.get(next.wrapping_add(step) % KEPT));
         let mut over: Vec<Outage> = places
             .filter_map(|place| Packed::of(place.load(Relaxed)))

@@ -87,6 +87,10 @@ pub(crate) fn worked_on(attempt: &Attempt) -> Option<u64> {
     since_sent(attempt).filter(|sent| *sent > RACE)
 }
 
+/// How long a peer has to be known before it can be said that it never accepted a connection,
+/// milliseconds.
+pub(crate) const STALE: u64 = 10_000;
+
 /// What a failure says of whether the peer accepts connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reach {
@@ -100,8 +104,19 @@ pub(crate) enum Reach {
     Unknown,
 }
 
+/// What each cause says, in the order of [`Cause::ALL`].
+pub(super) const REACHES: [Reach; Cause::ALL.len()] = {
+    let mut reaches = [Reach::Unknown; _];
+    let (mut causes, mut places) = (Cause::ALL, reaches.as_mut_slice());
+    while let ([cause, others @ ..], [place, rest @ ..]) = (causes, places) {
+        *place = reach(*cause);
+        (causes, places) = (others, rest);
+    }
+    reaches
+};
+
 /// What a cause says of whether the peer accepts connections.
-pub(crate) fn reach(cause: Cause) -> Reach {
+pub(crate) const fn reach(cause: Cause) -> Reach {
     match cause {
         Cause::ConnectionRefused | Cause::SocketNotFound => Reach::Refused,
         Cause::ConnectionTimedOut | Cause::Unreachable => Reach::NotReached,

@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use super::ages::{Ages, LEAST};
 use super::histogram::{CONNECT, HEADER, Histogram};
 use super::outages::Outages;
-use super::past::{Close, Noted, Past, Reach, reach};
+use super::past::{Close, Noted, Past, REACHES, Reach, STALE, reach};
 use super::sweeps::Sweeps;
 use super::table::{Label, Slot};
 use crate::cause::Cause;
 use crate::outcome::Outcome;
+use crate::record::Tally;
 use crate::seconds::Seconds;
 use crate::status::{History, TakenOut};
 
@@ -229,9 +230,9 @@ impl PeerSlot {
             (time != 0).then(|| now.saturating_sub(time))
         };
         let (mut reached, mut not_reached) = (0_u64, 0_u64);
-        for (cause, count) in Cause::ALL.iter().zip(&self.causes) {
+        for (reach, count) in REACHES.iter().zip(&self.causes) {
             let count = count.load(Relaxed).into();
-            match reach(*cause) {
+            match reach {
                 Reach::Reached => reached = reached.saturating_add(count),
                 Reach::Refused | Reach::NotReached => {
                     not_reached = not_reached.saturating_add(count);
@@ -268,9 +269,19 @@ impl PeerSlot {
         }
     }
 
-    /// How often it answered, and how long ago that was.
-    pub fn answered(&self, now: u64) -> (u64, Option<Seconds>) {
-        (self.ok.load(Relaxed), ago(&self.last_ok, now))
+    /// Whether it has not answered once in all the time that it takes to call an address stale.
+    pub fn may_be_stale(&self, now: u64) -> bool {
+        self.ok.load(Relaxed) == 0 && now.saturating_sub(self.label.since()) >= STALE
+    }
+
+    /// The attempts on it so far.
+    pub fn tally(&self, now: u64) -> Tally {
+        Tally {
+            ok: self.ok.load(Relaxed),
+            failed: self.failed.load(Relaxed),
+            last_ok: ago(&self.last_ok, now),
+            consecutive_failures: self.consecutive.load(Relaxed).into(),
+        }
     }
 
     /// Everything that is known of it. What took it out counts only while it is out, which nginx

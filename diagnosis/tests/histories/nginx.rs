@@ -235,7 +235,7 @@ impl<'a> Nginx<'a> {
         self.place.count(self.head, Attempted::Failed(cause), START + now);
         self.place.peer.note_failure(&Noted::of(&attempt, START + now).unwrap());
         self.place.count(self.head, Attempted::Ok, START + now);
-        attempt.past = Some(self.past(now));
+        attempt.past = Some(self.past(now).into());
         attempt
     }
 

@@ -4,7 +4,7 @@ use crate::zone::{Closes, Cluster};
 
 fn too_big(exact: bool) -> Case {
     case(Cause::HeaderTooBig).with(|case| {
-        let directive = Some("proxy_buffer_size".into());
+        let directive = Some("proxy_buffer_size");
         let header = Header { size: 9_043, exact, limit: 4_096, reserved: 0, directive };
         case.failed.header = Some(header);
     })
@@ -153,7 +153,7 @@ fn not_retried() {
         });
         let finding = case.find(Code::NotRetried).unwrap();
         assert_eq!((finding.confidence, finding.advice), (Confidence::Certain, None));
-        (finding.text, serde_json::to_string(&finding.evidence).unwrap())
+        (finding.text, finding.evidence.to_json())
     };
     for (reason, text, evidence) in [
         (
@@ -238,7 +238,7 @@ fn a_single_server_is_tried_again() {
             case.method = method;
         });
         let finding = case.find(Code::NotRetried).unwrap();
-        (finding.text, serde_json::to_string(&finding.evidence).unwrap())
+        (finding.text, finding.evidence.to_json())
     };
     assert_eq!(
         race("POST", NotRetried::NonIdempotent, &["error", "timeout"]),

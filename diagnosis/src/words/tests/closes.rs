@@ -9,7 +9,7 @@ fn closes_and_resets() {
         idle,
         "10.0.3.7:8080 closed a reused connection 5.00 s after its last response, before sending a byte."
     );
-    let reset = Attempt { tcp: with_tcp(5_003, 1).tcp, ..with_errno(104, "ECONNRESET") };
+    let reset = Attempt { tcp: with_tcp(5_003, 1).tcp, ..with_errno(104) };
     assert_eq!(
         case(Cause::KeepaliveRace, reset).summary(),
         "10.0.3.7:8080 reset a reused connection 5.00 s after its last response, before sending a byte (ECONNRESET)."
@@ -21,7 +21,7 @@ fn closes_and_resets() {
     );
     let killed = "Look for a crash, a worker that was killed (out of memory: dmesg or journalctl -k; SIGKILL by its supervisor; a segfault) or a timeout of its own in the upstream's log at that moment.";
     assert_eq!(crash.advice(), killed);
-    let unread = Attempt { tcp: with_tcp(6_500, 502).tcp, ..with_errno(104, "ECONNRESET") };
+    let unread = Attempt { tcp: with_tcp(6_500, 502).tcp, ..with_errno(104) };
     let unread = case(Cause::KeepaliveRace, unread);
     assert_eq!(
         unread.summary(),
@@ -54,7 +54,7 @@ fn closes_and_resets() {
         case(Cause::ClosedInHeader, Attempt { header, ..with_tcp(9, 3_000) }).summary(),
         "10.0.3.7:8080 closed the connection after 17 bytes of the response header, 3.00 s after the request was sent."
     );
-    let cut = Attempt { bytes_received: Some(4_711), ..with_errno(104, "ECONNRESET") };
+    let cut = Attempt { bytes_received: Some(4_711), ..with_errno(104) };
     assert_eq!(
         case(Cause::ResponseTruncated, cut).summary(),
         "10.0.3.7:8080 closed the connection before the body was complete, after 4711 bytes of the response (ECONNRESET)."
@@ -66,9 +66,8 @@ fn closes_and_resets() {
 #[test]
 fn resets_in_the_middle_of_a_request() {
     let reset = |attempt| {
-        let reset = with_errno(104, "ECONNRESET");
-        let Attempt { errno, errname, .. } = reset;
-        Attempt { errno, errname, bytes_received: Some(0), ..attempt }
+        let errno = with_errno(104).errno;
+        Attempt { errno, bytes_received: Some(0), ..attempt }
     };
     let unix = |waited| Attempt {
         peer: Some("unix:/run/php.sock".into()),

@@ -1,0 +1,237 @@
+//! A record as JSON.
+
+use super::{Attempt, Header, PeerReport, PeerState, Record, Request, Tally, Tcp};
+use crate::json::{Object, key, object};
+use crate::tls::Tls;
+
+/// Version of the JSON object.
+const VERSION: u8 = 1;
+
+/// Room for a record with one attempt.
+const USUAL: usize = 2_048;
+
+impl Record<'_> {
+    /// One line of JSON, without a line feed.
+    pub fn to_json(&self) -> String {
+        let mut out = Vec::with_capacity(USUAL);
+        self.write_to(&mut out);
+        String::from_utf8(out).unwrap_or_default()
+    }
+
+    /// As [`Record::to_json`], written behind what is in a buffer.
+    pub fn write_to(&self, out: &mut Vec<u8>) {
+        out.reserve(USUAL);
+        object(out, |o| self.members(o));
+    }
+
+    fn members(&self, o: &mut Object<'_>) {
+        o.number(key!("v"), VERSION);
+        self.request.members(o);
+        o.word(key!("outcome"), self.outcome.slug());
+        o.word(key!("origin"), self.origin.slug());
+        o.word(key!("cause"), self.cause.slug());
+        if let Some(phase) = self.phase {
+            o.word(key!("phase"), phase.slug());
+        }
+        o.word(key!("proxy_error"), self.proxy_error);
+        o.text(key!("summary"), &self.summary);
+        o.text(key!("advice"), &self.advice);
+        if !self.findings.is_empty() {
+            o.list(key!("findings"), &self.findings, |out, finding| finding.write_to(out));
+        }
+        if let Some(upstream) = &self.upstream {
+            o.text(key!("upstream"), upstream);
+        }
+        if let Some(module) = &self.module {
+            o.text(key!("module"), module);
+        }
+        o.time(key!("request_time"), self.request_time);
+        o.list(key!("attempts"), &self.attempts, |out, attempt| {
+            object(out, |o| attempt.members(o));
+        });
+        if !self.peers.is_empty() {
+            o.list(key!("peers"), self.peers, |out, peer| object(out, |o| peer.members(o)));
+        }
+    }
+}
+
+/// The line of a record, with the number of lines that were left out of a log before it.
+pub fn with_suppressed(line: &[u8], suppressed: u64) -> Vec<u8> {
+    let mut with = line.strip_suffix(b"}\n").unwrap_or(line).to_vec();
+    with.extend_from_slice(b",\"suppressed\":");
+    crate::json::number(&mut with, suppressed);
+    with.extend_from_slice(b"}\n");
+    with
+}
+
+impl Request<'_> {
+    fn members(&self, o: &mut Object<'_>) {
+        o.word(key!("time"), &self.time);
+        o.number(key!("pid"), self.pid);
+        o.number(key!("connection"), self.connection);
+        if let Some(id) = &self.request_id {
+            o.text(key!("request_id"), id);
+        }
+        o.text(key!("client"), &self.client);
+        o.text(key!("server"), &self.server);
+        if let Some(host) = &self.host {
+            o.text(key!("host"), host);
+        }
+        o.text(key!("method"), &self.method);
+        o.text(key!("uri"), &self.uri);
+        if let Some(location) = &self.location {
+            o.text(key!("location"), location);
+        }
+        if self.subrequest {
+            o.flag(key!("subrequest"), true);
+        }
+        if self.status != 0 {
+            o.number(key!("status"), self.status);
+        }
+    }
+}
+
+impl Attempt {
+    fn members(&self, o: &mut Object<'_>) {
+        if let Some(peer) = &self.peer {
+            o.text(key!("peer"), peer);
+        }
+        if let Some(cause) = self.cause {
+            o.word(key!("cause"), cause.slug());
+        }
+        if let Some(phase) = self.phase {
+            o.word(key!("phase"), phase.slug());
+        }
+        if let Some(status) = self.status {
+            o.number(key!("status"), status);
+        }
+        if let Some(errno) = self.errno {
+            o.number(key!("errno"), errno);
+        }
+        if let Some(name) = self.errname() {
+            o.word(key!("errname"), name);
+        }
+        if let Some(message) = &self.message {
+            o.text(key!("message"), message);
+        }
+        if let Some(time) = self.connect_time {
+            o.time(key!("connect_time"), time);
+        }
+        if let Some(time) = self.elapsed {
+            o.time(key!("elapsed"), time);
+        }
+        if let Some(reused) = self.reused {
+            o.flag(key!("reused"), reused);
+        }
+        if let Some(sent) = self.bytes_sent {
+            o.number(key!("bytes_sent"), sent);
+        }
+        if let Some(received) = self.bytes_received {
+            o.number(key!("bytes_received"), received);
+        }
+        if let Some(header) = &self.header {
+            o.object(key!("header"), |o| header.members(o));
+        }
+        if let Some(bytes) = &self.first_bytes {
+            o.text(key!("first_bytes"), bytes);
+        }
+        if let Some(stderr) = &self.stderr {
+            o.text(key!("stderr"), stderr);
+        }
+        if let Some(tls) = &self.tls {
+            o.object(key!("tls"), |o| tls.members(o));
+        }
+        if let Some(tcp) = &self.tcp {
+            o.object(key!("tcp"), |o| tcp.members(o));
+        }
+        if let Some(state) = &self.peer_state {
+            o.object(key!("peer_state"), |o| state.members(o));
+        }
+        if let Some(history) = &self.history {
+            o.object(key!("history"), |o| history.members(o));
+        }
+    }
+}
+
+impl Header {
+    fn members(&self, o: &mut Object<'_>) {
+        o.number(key!("size"), self.size);
+        o.flag(key!("exact"), self.exact);
+        o.number(key!("limit"), self.limit);
+        if let Some(directive) = self.directive {
+            o.word(key!("directive"), directive);
+        }
+    }
+}
+
+impl Tls {
+    fn members(&self, o: &mut Object<'_>) {
+        if let Some(verify) = &self.verify {
+            o.text(key!("verify"), verify);
+        }
+        if let Some(alert) = self.alert {
+            o.number(key!("alert"), alert);
+        }
+    }
+}
+
+impl Tcp {
+    fn members(&self, o: &mut Object<'_>) {
+        o.word(key!("state"), self.state);
+        o.time(key!("rtt"), self.rtt);
+        o.number(key!("retransmits"), self.retransmits);
+        if let Some(idle) = self.idle {
+            o.time(key!("idle"), idle);
+        }
+        if let Some(since) = self.since_sent {
+            o.time(key!("since_sent"), since);
+        }
+    }
+}
+
+impl PeerState {
+    fn members(&self, o: &mut Object<'_>) {
+        o.word(key!("state"), self.state.slug());
+        o.number(key!("fails"), self.fails);
+        o.number(key!("max_fails"), self.max_fails);
+        o.time(key!("fail_timeout"), self.fail_timeout);
+        if let Some(time) = self.unavailable_for {
+            o.time(key!("unavailable_for"), time);
+        }
+        o.flag(key!("down"), self.down);
+        o.flag(key!("backup"), self.backup);
+        o.number(key!("weight"), self.weight);
+        o.number(key!("conns"), self.conns);
+        o.number(key!("max_conns"), self.max_conns);
+    }
+}
+
+impl Tally {
+    fn members(&self, o: &mut Object<'_>) {
+        o.number(key!("ok"), self.ok);
+        o.number(key!("failed"), self.failed);
+        if let Some(time) = self.last_ok {
+            o.time(key!("last_ok"), time);
+        }
+        o.number(key!("consecutive_failures"), self.consecutive_failures);
+    }
+}
+
+impl PeerReport {
+    fn members(&self, o: &mut Object<'_>) {
+        o.text(key!("peer"), &self.peer);
+        o.word(key!("state"), self.state.slug());
+        if let Some(time) = self.unavailable_for {
+            o.time(key!("unavailable_for"), time);
+        }
+        if self.backup {
+            o.flag(key!("backup"), true);
+        }
+        if let Some(cause) = self.last_cause {
+            o.word(key!("last_cause"), cause.slug());
+        }
+        if let Some(time) = self.last_failed {
+            o.time(key!("last_failed"), time);
+        }
+    }
+}
