@@ -212,11 +212,14 @@ pub struct Attempt {
     pub if_failed: Option<Cause>,
     /// When it failed: milliseconds of nginx's clock.
     pub failed_at: Option<u64>,
+    /// How long ago the request was sent, by nginx's own clock: known where all of it was sent at
+    /// once, and needed where the kernel does not tell, of a unix socket.
+    pub waited: Option<Seconds>,
     /// TLS or HTTP/2 is spoken on the connection: what the kernel received last can be an alert or
     /// a frame of theirs, sent before the close.
     pub framed: bool,
-    /// The kernel knows that all of the request has arrived (`tcpi_unacked` and
-    /// `tcpi_notsent_bytes` are 0), or that it has not.
+    /// The kernel knows that all of the request has arrived at the peer's, which is not to say that
+    /// a process has read it; or that it has not.
     pub arrived: Option<bool>,
     /// What the FastCGI application wrote to stderr.
     pub stderr: Option<String>,
@@ -357,6 +360,8 @@ pub struct PeerReport {
     pub unavailable_for: Option<Seconds>,
     /// A backup server.
     pub backup: bool,
+    /// `max_fails`, for conclusions.
+    pub max_fails: u64,
     /// The failure that took it out, or where it is not out, the last one.
     pub last_cause: Option<Cause>,
     /// How long ago that was.

@@ -16,23 +16,31 @@ use crate::record::Note;
 /// Other servers of a group that are looked at: enough to see that they are fine.
 const SIBLINGS: usize = 8;
 
-/// What is known when an upstream request ends with `failed`, of so many attempts.
-pub(super) fn context(
-    request: Request<'_>,
-    upstream: Upstream<'_>,
-    last: &Note,
-    attempts: usize,
-) -> Context {
+/// What is known when an upstream request ends with `failed`.
+pub(super) fn context(request: Request<'_>, upstream: Upstream<'_>, last: &Note) -> Context {
     let failed = &last.attempt;
     Context {
         is_block: upstream.is_block(),
         servers: peers::number(upstream).filter(|servers| *servers > 0),
         siblings: siblings(request, upstream, last),
         host: host(upstream, failed),
-        not_retried: not_retried(upstream, failed, attempts),
+        not_retried: not_retried(upstream, failed),
         conditions: upstream.retry().map(|retry| retry.kinds.names()).unwrap_or_default(),
-        keepalive_timeout: None,
+        keepalive_timeout: keepalive_timeout(request, upstream, failed),
     }
+}
+
+/// When nginx itself closes idle connections of the block: asked where the upstream closed one.
+fn keepalive_timeout(
+    request: Request<'_>,
+    upstream: Upstream<'_>,
+    failed: &Attempt,
+) -> Option<Seconds> {
+    if failed.cause != Some(Cause::KeepaliveRace) {
+        return None;
+    }
+    let place = request.main_conf()?.keepalive_timeout?;
+    upstream.keepalive_timeout(place).map(Seconds::Millis)
 }
 
 /// The others, where the peer has never answered: they tell whether that is its own matter.
@@ -58,39 +66,31 @@ fn siblings(request: Request<'_>, upstream: Upstream<'_>, last: &Note) -> Vec<Si
         .collect()
 }
 
-/// Why nginx did not try another server: the conditions of `ngx_http_upstream_next`, in its order.
-fn not_retried(upstream: Upstream<'_>, failed: &Attempt, attempts: usize) -> Option<NotRetried> {
-    let retry = upstream.retry()?;
+/// Why nginx did not try again: the conditions of `ngx_http_upstream_next`, any one of which is
+/// enough. First whether there was anything left to try, as nothing else matters where that is not.
+fn not_retried(upstream: Upstream<'_>, failed: &Attempt) -> Option<NotRetried> {
     let cause = failed.cause?;
-    match failed.phase? {
-        Phase::Body => return Some(NotRetried::ResponseStarted),
-        Phase::Resolve | Phase::Select => return None,
-        Phase::Connect | Phase::Tls | Phase::Send | Phase::Header => {}
+    match failed.phase {
+        Some(Phase::Body) => return Some(NotRetried::ResponseStarted),
+        Some(Phase::Connect | Phase::Tls | Phase::Send | Phase::Header) => {}
+        // What it answered itself failed in no phase.
+        None if cause == Cause::UpstreamResponse => {}
+        Some(Phase::Resolve | Phase::Select) | None => return None,
     }
-    let kind = match cause {
-        Cause::ConnectionTimedOut
-        | Cause::TlsTimedOut
-        | Cause::SendTimedOut
-        | Cause::ResponseTimedOut => retry::TIMEOUT,
-        Cause::HeaderTooBig
-        | Cause::InvalidHeader
-        | Cause::InvalidResponse
-        | Cause::ProtocolMismatch => retry::INVALID_HEADER,
-        Cause::BindFailed
-        | Cause::LocalFdsExhausted
-        | Cause::WorkerConnectionsExhausted
-        | Cause::InternalError
-        | Cause::Unknown
-        | Cause::UpstreamResponse => return None,
-        _ => retry::ERROR,
-    };
-    let left = retry.left;
-    if left == 0 {
-        let tries = retry.tries;
-        let used = tries > 0 && u64::try_from(attempts).is_ok_and(|attempts| attempts >= tries);
-        return Some(if used { NotRetried::Tries(tries) } else { NotRetried::NoServerLeft });
-    }
-    if !retry.kinds.has(kind) {
+    let kind = kind(cause, upstream.state()?.status())?;
+    let retry = upstream.retry()?;
+    if retry.left == 0 {
+        // nginx begins with the number of servers that are not marked down, or with the limit. The
+        // limit is the reason only if it is below that.
+        let limited = match retry.tries {
+            0 => false,
+            tries => {
+                let up = peers::of(upstream)?.iter().filter(|peer| !peer.down).count();
+                tries < up as u64
+            }
+        };
+        Some(if limited { NotRetried::Tries(retry.tries) } else { NotRetried::NoServerLeft })
+    } else if !retry.kinds.has(kind) {
         Some(NotRetried::NotConfigured)
     } else if retry.may_have_changed_something && !retry.kinds.has(retry::NON_IDEMPOTENT) {
         Some(NotRetried::NonIdempotent)
@@ -100,6 +100,26 @@ fn not_retried(upstream: Upstream<'_>, failed: &Attempt, attempts: usize) -> Opt
         Some(NotRetried::Timeout(Seconds::Millis(retry.timeout)))
     } else {
         None
+    }
+}
+
+/// What nginx took a failure for. Of a timeout the status tells: the kernel's own comes as an
+/// error, and the causes do not tell the two apart.
+fn kind(cause: Cause, status: u16) -> Option<retry::Kind> {
+    match cause {
+        Cause::BindFailed
+        | Cause::LocalFdsExhausted
+        | Cause::WorkerConnectionsExhausted
+        | Cause::InternalError
+        | Cause::Unknown => None,
+        Cause::UpstreamResponse => retry::answered(status),
+        Cause::HeaderTooBig
+        | Cause::InvalidHeader
+        | Cause::InvalidResponse
+        | Cause::ProtocolMismatch
+        | Cause::StreamReset => Some(retry::INVALID_HEADER),
+        _ if status == 504 => Some(retry::TIMEOUT),
+        _ => Some(retry::ERROR),
     }
 }
 

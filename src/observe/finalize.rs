@@ -1,5 +1,6 @@
 //! The end of an upstream request, seen by the hook on its finalization.
 
+use diagnosis::{Attempt, Cause};
 use nginx_sys::{NGX_ERROR, NGX_HTTP_SPECIAL_RESPONSE, ngx_int_t};
 
 use super::answered_error;
@@ -39,8 +40,11 @@ pub(crate) fn finalized(request: Request<'_>, upstream: Upstream<'_>, rc: ngx_in
                 note.attempt.status = Some(state.status()).filter(|status| *status != 0);
             }
         }
-        if let Some(last) = group.notes.last().filter(|note| note.attempt.cause.is_some()) {
-            group.context = context(request, upstream, last, own);
+        let own_error = own_error(upstream);
+        let own_error = own_error.map(|attempt| note_of(request, upstream, last, attempt));
+        let noted = group.notes.last().filter(|note| note.attempt.cause.is_some());
+        if let Some(failed) = noted.or(own_error.as_ref()) {
+            group.context = context(request, upstream, failed);
         }
         group.ended = Some(Final {
             last,
@@ -72,6 +76,13 @@ fn is_failure(request: Request<'_>, upstream: Upstream<'_>, rc: ngx_int_t) -> bo
     // With a complete header and nothing sent, a status is the upstream's own, intercepted.
     let intercepted = status && answered(upstream) && !upstream.header_sent();
     (status || rc == NGX_ERROR as ngx_int_t) && !intercepted && !request.client_gone()
+}
+
+/// The attempt that goes on, if the upstream answered it with an error of its own.
+fn own_error(upstream: Upstream<'_>) -> Option<Attempt> {
+    upstream.state().filter(|state| answered_error(state))?;
+    let peer = upstream.peer_name().map(|name| diagnosis::text(name).into_owned());
+    Some(Attempt { peer, cause: Some(Cause::UpstreamResponse), ..Attempt::default() })
 }
 
 fn answered(upstream: Upstream<'_>) -> bool {

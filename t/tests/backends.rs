@@ -79,6 +79,14 @@ fn told(seen: &Seen, summary: &[&str], advice: &[&str]) {
     }
 }
 
+/// The same of a request that a server gave up. That it is a timeout is told from several on, or
+/// where all were given up in one look, not at all: until then by what it can be.
+fn told_of_timeout(seen: &Seen, summary: &[&str]) {
+    let timeout = "Raise the upstream's own timeout of";
+    let known = seen.variable("advice").starts_with(timeout);
+    told(seen, summary, &[if known { timeout } else { "a timeout of its own" }]);
+}
+
 /// Checks how old requests were when they failed: at least so many seconds, and no more than have
 /// passed since they were sent.
 fn expect_age(seen: &Seen, least: f64, sent: Instant) {

@@ -49,6 +49,11 @@ impl<'a> Facts<'a> {
         self.failed.peer.as_deref().or(self.upstream).unwrap_or("the upstream")
     }
 
+    /// Whether the peer is a unix socket.
+    fn is_unix(&self) -> bool {
+        self.failed.peer.as_deref().is_some_and(|peer| peer.starts_with("unix:"))
+    }
+
     /// The connection had become a tunnel, for WebSocket for one (`u->upgrade`).
     fn is_tunnel(&self) -> bool {
         self.failed.status == Some(101)
@@ -67,7 +72,7 @@ pub(crate) fn plain<'a>(text: impl Into<Cow<'a, str>>) -> String {
 }
 
 /// The tables name the directives of the proxy module; those of the others are called alike.
-fn for_module<'a>(text: impl Into<Cow<'a, str>>, module: Option<&str>) -> Cow<'a, str> {
+pub(crate) fn for_module<'a>(text: impl Into<Cow<'a, str>>, module: Option<&str>) -> Cow<'a, str> {
     match module {
         Some(name @ ("fastcgi" | "uwsgi" | "scgi" | "grpc" | "memcached")) => {
             text.into().replace("proxy_", &format!("{name}_")).into()

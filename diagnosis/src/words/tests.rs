@@ -1,3 +1,5 @@
+mod closes;
+
 use super::*;
 use crate::cause::Phase;
 use crate::findings::{Context, Evidence, findings};
@@ -94,6 +96,7 @@ fn peer(state: State, last_cause: Option<Cause>) -> PeerReport {
         state,
         unavailable_for: None,
         backup: false,
+        max_fails: 1,
         last_cause,
         last_failed: None,
     }
@@ -143,54 +146,6 @@ fn connections() {
 }
 
 #[test]
-fn closes_and_resets() {
-    let idle = case(Cause::KeepaliveRace, with_tcp(5_003, 1)).summary();
-    assert_eq!(
-        idle,
-        "10.0.3.7:8080 closed a reused connection 5.00 s after its last response, before sending a byte."
-    );
-    let reset = Attempt { tcp: with_tcp(5_003, 1).tcp, ..with_errno(104) };
-    assert_eq!(
-        case(Cause::KeepaliveRace, reset).summary(),
-        "10.0.3.7:8080 reset a reused connection 5.00 s after its last response, before sending a byte (ECONNRESET)."
-    );
-    let crash = case(Cause::KeepaliveRace, with_tcp(6_500, 1_502));
-    assert_eq!(
-        crash.summary(),
-        "10.0.3.7:8080 closed a reused connection 1.50 s after the request was sent, before sending a byte."
-    );
-    assert!(crash.advice().starts_with("Look for a crash"));
-    let unread = Attempt { tcp: with_tcp(6_500, 502).tcp, ..with_errno(104) };
-    let unread = case(Cause::KeepaliveRace, unread);
-    assert_eq!(
-        unread.summary(),
-        "10.0.3.7:8080 reset a reused connection 0.50 s after the request was sent, before sending a byte (ECONNRESET)."
-    );
-    assert_eq!(
-        unread.advice(),
-        "The upstream had not read the request: it was too busy until its keep-alive timeout closed the connection (set keepalive_timeout in the upstream block below that), or it was stopped."
-    );
-    // Over TLS, and where the kernel heard something after the request, the age is not known.
-    let unknown = "10.0.3.7:8080 closed a reused connection before sending a byte of the response.";
-    let framed = Attempt { framed: true, ..with_tcp(12, 1) };
-    assert_eq!(case(Cause::KeepaliveRace, framed).summary(), unknown);
-    assert_eq!(case(Cause::KeepaliveRace, with_tcp(0, 1)).summary(), unknown);
-    assert_eq!(
-        case(Cause::ClosedBeforeResponse, with_tcp(9, 2_000)).summary(),
-        "10.0.3.7:8080 closed the connection without sending a byte, 2.00 s after the request was sent."
-    );
-    assert_eq!(
-        case(Cause::ClosedBeforeResponse, attempt()).summary(),
-        "10.0.3.7:8080 closed the connection without sending a byte."
-    );
-    let cut = Attempt { bytes_received: Some(4_711), ..with_errno(104) };
-    assert_eq!(
-        case(Cause::ResponseTruncated, cut).summary(),
-        "10.0.3.7:8080 closed the connection before the body was complete, after 4711 bytes of the response (ECONNRESET)."
-    );
-}
-
-#[test]
 fn timeouts() {
     let slow = |attempt| Attempt {
         elapsed: Some(Seconds::Millis(60_001)),
@@ -208,11 +163,16 @@ fn timeouts() {
     );
     assert_eq!(
         response(Some(true)),
-        "10.0.3.7:8080 accepted the request and sent no response header within 60.001 s."
+        "10.0.3.7:8080 sent no response header within 60.001 s, though its host has received the whole request."
     );
     assert_eq!(
         response(Some(false)),
-        "10.0.3.7:8080 has not acknowledged all of the request and sent no response header within 60.001 s."
+        "10.0.3.7:8080 sent no response header within 60.001 s, and its host has not acknowledged all of the request."
+    );
+    let lost = Attempt { arrived: Some(false), ..slow(attempt()) };
+    assert_eq!(
+        case(Cause::ResponseTimedOut, lost).advice(),
+        "The upstream's host does not acknowledge what is sent: see whether it is up and reachable (nc -vz 10.0.3.7 8080), and whether a device between lost the connection."
     );
     assert_eq!(
         case(Cause::SendTimedOut, slow(attempt())).summary(),
@@ -367,7 +327,7 @@ fn headers_that_are_too_big() {
             exact: true,
             limit: 4_096,
             reserved,
-            directive: Some("proxy_buffer_size".into()),
+            directive: Some("proxy_buffer_size"),
         }),
         ..attempt()
     };
@@ -391,6 +351,9 @@ fn advice_is_short_and_names_the_right_directives() {
             let failed = Attempt { peer: far.clone(), ..attempt() };
             let said = Case { module, ..case(*cause, failed) }.advice();
             assert!(said.len() <= LONGEST, "{} bytes: {said}", said.len());
+            let lost = Attempt { peer: far.clone(), arrived: Some(false), ..attempt() };
+            let lost = Case { module, ..case(*cause, lost) }.advice();
+            assert!(lost.len() <= LONGEST, "{} bytes: {lost}", lost.len());
             let foreign = module != "proxy" && said.contains("proxy_");
             assert!(!foreign, "{module}: {said}");
         }

@@ -8,7 +8,7 @@ use t::diag;
 use t::ports::Reservation;
 use t::{Backend, Nginx, Signal};
 
-use crate::{answer, ask, ask_with, expect_age, give_up, told};
+use crate::{answer, ask, ask_with, expect_age, give_up, told, told_of_timeout};
 
 const WORKERS: usize = 8;
 
@@ -58,7 +58,7 @@ fn gives_up_what_takes_too_long() {
         );
         // The master looks once a second.
         expect_age(&seen, 1.9, sent);
-        told(&seen, &["closed the connection without sending"], &["a timeout of its own"]);
+        told_of_timeout(&seen, &["closed the connection without sending"]);
     }
     diag::finish(&nginx);
 }

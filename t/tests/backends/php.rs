@@ -7,7 +7,7 @@ use serde_json::json;
 use t::diag;
 use t::{Backend, Nginx, Signal, backend};
 
-use crate::{answer, ask, expect_age, give_up, told};
+use crate::{answer, ask, expect_age, give_up, told, told_of_timeout};
 
 const EAGAIN: i32 = 11;
 const ECONNRESET: i32 = 104;
@@ -170,7 +170,7 @@ fn gives_up_what_takes_too_long() {
         );
         // The master looks three times in 2 s.
         expect_age(&seen, 1.9, sent);
-        told(&seen, &["reset the connection"], &["in the upstream's log"]);
+        told_of_timeout(&seen, &["reset the connection 2.", "s after the request was sent"]);
     }
     diag::finish(&nginx);
 }

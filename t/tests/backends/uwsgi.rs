@@ -5,7 +5,7 @@ use t::diag;
 use t::ports::Reservation;
 use t::{Backend, Nginx};
 
-use crate::{expect_age, give_up, told};
+use crate::{expect_age, give_up, told_of_timeout};
 
 const WORKERS: usize = 8;
 
@@ -39,7 +39,7 @@ fn gives_up_what_takes_too_long() {
         );
         // It counts whole seconds, and the master looks once a second.
         expect_age(&seen, 1.9, sent);
-        told(&seen, &["closed the connection without sending"], &["a timeout of its own"]);
+        told_of_timeout(&seen, &["closed the connection without sending"]);
     }
     diag::finish(&nginx);
 }

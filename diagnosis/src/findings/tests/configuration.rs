@@ -4,7 +4,7 @@ use crate::zone::{Closes, Cluster};
 
 fn too_big(exact: bool) -> Case {
     case(Cause::HeaderTooBig).with(|case| {
-        let directive = Some("proxy_buffer_size".into());
+        let directive = Some("proxy_buffer_size");
         let header = Header { size: 9_043, exact, limit: 4_096, reserved: 0, directive };
         case.failed.header = Some(header);
     })
@@ -72,7 +72,7 @@ fn ejected_healthy() {
         Confidence::Possible,
         "nginx took 10.0.3.7:8080 out for 10 s because one reused connection was closed (max_fails=1), though it had answered 0.80 s ago.",
         r#"{"peer":"10.0.3.7:8080","max_fails":1,"fail_timeout":10,"last_ok":0.800}"#,
-        "",
+        "Set keepalive_timeout in upstream \"app\" below the upstream's own keep-alive timeout; until then set max_fails=3 for its servers, so that one close takes none of them out.",
     );
     let known = ejected().with_past(|past| {
         let cluster = Cluster { from: 4_990, to: 5_040, mean: 5_000, count: 9, latest: 9 };
@@ -102,6 +102,7 @@ fn ejected_healthy_before() {
         state,
         unavailable_for: None,
         backup: false,
+        max_fails: 1,
         last_cause,
         last_failed: None,
     };
@@ -116,12 +117,30 @@ fn ejected_healthy_before() {
     none.expect(
         Code::EjectedHealthy,
         Confidence::Possible,
-        "nginx took 10.0.3.2:8080 and 1 more out because reused connections were closed, which need not be a failure.",
-        r#"{"peer":"10.0.3.2:8080"}"#,
+        "nginx took 10.0.3.2:8080 and 10.0.3.3:8080 out because a reused connection of each was closed, which need not be a failure.",
+        r#"{"peers":["10.0.3.2:8080","10.0.3.3:8080"],"ejected":2}"#,
         "Set keepalive_timeout in upstream \"app\" below the upstream's own: the failures just before were closes of idle connections. Until then set max_fails=3 for its servers.",
     );
+    let said = |n: u8| {
+        let out = none.with(|case| {
+            case.peers = (1..=n).map(|n| peer(n, State::Unavailable, race)).collect();
+        });
+        let finding = out.find(Code::EjectedHealthy).unwrap();
+        let Some(Fact::Texts(names)) = finding.evidence.get(Key::Peers) else { panic!("names") };
+        (finding.text, names.len(), finding.evidence.get(Key::Ejected).cloned())
+    };
+    assert!(said(1).0.starts_with("nginx took 10.0.3.1:8080 out because a reused connection was"));
+    let (text, listed, ejected) = said(40);
+    assert_eq!(
+        text,
+        "nginx took 10.0.3.1:8080, 10.0.3.2:8080, 10.0.3.3:8080, 10.0.3.4:8080 and 36 more out because a reused connection of each was closed, which need not be a failure."
+    );
+    assert_eq!((listed, ejected), (16, Some(Fact::Count(40))));
     let up = none.with(|case| case.peers = vec![peer(2, State::Up, race)]);
     assert!(up.is_silent(Code::EjectedHealthy));
+    // It took more than that one close.
+    let thrice = none.with(|case| case.peers.iter_mut().for_each(|peer| peer.max_fails = 3));
+    assert!(thrice.is_silent(Code::EjectedHealthy));
 }
 
 #[test]
@@ -188,19 +207,54 @@ fn conditions_of_failures() {
         (Cause::ConnectionTimedOut, 502, "error"),
         (Cause::ResponseTimedOut, 504, "timeout"),
         (Cause::HeaderTooBig, 502, "invalid_header"),
+        (Cause::StreamReset, 502, "invalid_header"),
         (Cause::UpstreamResponse, 503, "http_503"),
     ] {
         let case = case(cause).with(|case| {
             case.failed.status = Some(status);
             case.context.not_retried = Some(NotRetried::NotConfigured);
+            case.context.conditions = vec!["http_500"];
             case.module = "fastcgi";
         });
         let text = case.find(Code::NotRetried).unwrap().text;
         let ends = format!(": fastcgi_next_upstream does not name {condition}.");
         assert!(text.ends_with(&ends), "{text}");
+        let newer = case.with(|case| case.module = "proxy_v2").find(Code::NotRetried).unwrap();
+        assert!(newer.text.contains(": proxy_next_upstream does not"), "{}", newer.text);
         let named = case.with(|case| case.context.conditions = vec![condition]);
         assert!(named.is_silent(Code::NotRetried), "{cause:?}");
     }
+}
+
+/// Guards against the true reason being hidden by there being one server: nginx tries that again
+/// where a reused connection failed, so a GET would have been answered.
+#[test]
+fn a_single_server_is_tried_again() {
+    let race = |method, reason, conditions: &[&'static str]| {
+        let case = case(Cause::KeepaliveRace).with(|case| {
+            case.context.servers = Some(1);
+            case.context.not_retried = Some(reason);
+            case.context.conditions = conditions.to_vec();
+            case.method = method;
+        });
+        let finding = case.find(Code::NotRetried).unwrap();
+        (finding.text, finding.evidence.to_json())
+    };
+    assert_eq!(
+        race("POST", NotRetried::NonIdempotent, &["error", "timeout"]),
+        (
+            "nginx did not try again on a fresh connection: the request (POST) may have been carried out, and proxy_next_upstream does not name non_idempotent.".into(),
+            r#"{"reason":"non_idempotent","servers":1}"#.into()
+        )
+    );
+    assert_eq!(
+        race("GET", NotRetried::NotConfigured, &[]).0,
+        "nginx did not try again on a fresh connection: proxy_next_upstream is off."
+    );
+    assert_eq!(
+        race("GET", NotRetried::NotConfigured, &["timeout"]).0,
+        "nginx did not try again on a fresh connection: proxy_next_upstream does not name error."
+    );
 }
 
 #[test]
@@ -213,8 +267,13 @@ fn near_misses_of_not_retried() {
     for outcome in [Outcome::Masked, Outcome::Aborted] {
         assert!(failed.with(|case| case.outcome = outcome).is_silent(code));
     }
-    // Of the only server another finding tells.
-    assert!(failed.with(|case| case.context.servers = Some(1)).is_silent(code));
+    // Of the only server, for which no try is left, another finding tells.
+    for reason in [NotRetried::NoServerLeft, NotRetried::ResponseStarted] {
+        let only = failed.with(|case| {
+            (case.context.servers, case.context.not_retried) = (Some(1), Some(reason));
+        });
+        assert!(only.is_silent(code));
+    }
     let made_up = failed.with(|case| case.method = "A\r\nB: c");
     assert!(made_up.find(code).unwrap().text.contains("the request (its method) may"));
 }
@@ -233,6 +292,9 @@ fn single_server() {
     assert!(one.with(|case| case.context.servers = Some(2)).is_silent(code));
     assert!(one.with(|case| case.context.servers = None).is_silent(code));
     assert!(one.with(|case| case.context.is_block = false).is_silent(code));
+    for cause in [Cause::HeaderTooBig, Cause::TlsCertificateError, Cause::ProtocolMismatch] {
+        assert!(one.with(|case| case.cause = cause).is_silent(code), "{cause:?}");
+    }
     // Another server would have made no difference, or the client noticed nothing.
     assert!(one.with(|case| case.cause = Cause::LocalFdsExhausted).is_silent(code));
     assert!(one.with(|case| case.failed.phase = Some(Phase::Body)).is_silent(code));
