@@ -1,0 +1,243 @@
+//! `not_retried`, with each of its reasons.
+
+use serde_json::json;
+use t::script::{self, End};
+use t::{Nginx, RefusedPort, Upstream, diag};
+
+use crate::group;
+
+const GET: &str = "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+const POST: &str =
+    "POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 4\r\n\r\nbody";
+const PUT: &str = "PUT / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 4\r\n\r\nbody";
+
+/// Servers that fail in ways of their own, each by a letter.
+struct Servers {
+    dead: [RefusedPort; 3],
+    closing: Upstream,
+    silent: Upstream,
+    cut: Upstream,
+    large: Upstream,
+    good: Upstream,
+}
+
+impl Servers {
+    fn new() -> Self {
+        Self {
+            dead: [(); 3].map(|()| t::refused_port()),
+            closing: Upstream::tcp(script::close_at_once()),
+            silent: Upstream::tcp(script::silent()),
+            cut: Upstream::tcp(script::partial_body(9, "good", End::Fin)),
+            large: Upstream::tcp(script::big_header(9043)),
+            good: Upstream::tcp(script::ok("good")),
+        }
+    }
+
+    fn addr(&self, letter: char) -> String {
+        match letter {
+            'd' => self.dead[0].addr(),
+            'e' => self.dead[1].addr(),
+            'f' => self.dead[2].addr(),
+            'c' => self.closing.addr(),
+            's' => self.silent.addr(),
+            'b' => self.cut.addr(),
+            'l' => self.large.addr(),
+            'g' => self.good.addr(),
+            _ => panic!("nobody is {letter}"),
+        }
+    }
+
+    /// nginx with a group that is tried in the order of these letters; one behind a dash is down.
+    fn nginx(&self, letters: &str, location: &str) -> Nginx {
+        let mut servers = String::new();
+        let mut down = "";
+        for letter in letters.chars() {
+            if letter == '-' {
+                down = " down";
+                continue;
+            }
+            servers.push_str(&format!("server {} max_fails=0{down};", self.addr(letter)));
+            down = "";
+        }
+        let timeout =
+            if location.contains("read_timeout") { "" } else { "proxy_read_timeout 500ms;" };
+        let location = format!("{timeout} {location}");
+        Nginx::start(group(&servers, &location))
+    }
+}
+
+/// Guards against a second server that stood idle by while the client got an error, and nobody who
+/// says why; and against a reason that is none, so that what is changed does not help.
+#[test]
+fn reasons() {
+    let servers = Servers::new();
+    for (request, letters, location, cause, why, evidence) in [
+        (
+            GET,
+            "dg",
+            "proxy_next_upstream off;",
+            "connection_refused",
+            "proxy_next_upstream does not name error",
+            json!({"reason": "not_configured", "servers": 2}),
+        ),
+        (
+            GET,
+            "sg",
+            "proxy_next_upstream error;",
+            "response_timed_out",
+            "proxy_next_upstream does not name timeout",
+            json!({"reason": "not_configured", "servers": 2}),
+        ),
+        (
+            GET,
+            "lgg",
+            "proxy_buffer_size 4k; proxy_next_upstream error;",
+            "header_too_big",
+            "proxy_next_upstream does not name invalid_header",
+            json!({"reason": "not_configured", "servers": 3}),
+        ),
+        (
+            POST,
+            "cg",
+            "",
+            "closed_before_response",
+            "the request (POST) may have been carried out, and proxy_next_upstream does not name non_idempotent",
+            json!({"reason": "non_idempotent", "servers": 2}),
+        ),
+        (
+            GET,
+            "dg",
+            "proxy_next_upstream_tries 1;",
+            "connection_refused",
+            "proxy_next_upstream_tries is 1",
+            json!({"reason": "tries", "servers": 2, "tries": 1}),
+        ),
+        (
+            GET,
+            "deg",
+            "proxy_next_upstream_tries 2;",
+            "connection_refused",
+            "proxy_next_upstream_tries is 2",
+            json!({"reason": "tries", "servers": 3, "tries": 2}),
+        ),
+        (
+            GET,
+            "sg",
+            "proxy_next_upstream_timeout 300ms;",
+            "response_timed_out",
+            "proxy_next_upstream_timeout (0.300 s) was over",
+            json!({"reason": "timeout", "servers": 2, "timeout": 0.3}),
+        ),
+        (
+            GET,
+            "de",
+            "",
+            "connection_refused",
+            "each had been tried, is down or out",
+            json!({"reason": "no_server_left", "servers": 2}),
+        ),
+        // More tries than servers: it is not their number.
+        (
+            GET,
+            "de",
+            "proxy_next_upstream_tries 3;",
+            "connection_refused",
+            "each had been tried, is down or out",
+            json!({"reason": "no_server_left", "servers": 2}),
+        ),
+        // As many: more would find nobody.
+        (
+            GET,
+            "de",
+            "proxy_next_upstream_tries 2;",
+            "connection_refused",
+            "each had been tried, is down or out",
+            json!({"reason": "no_server_left", "servers": 2}),
+        ),
+        (
+            PUT,
+            "cg",
+            "proxy_request_buffering off;",
+            "closed_before_response",
+            "a part of the request had been sent, and it is not buffered",
+            json!({"reason": "request_not_buffered", "servers": 2}),
+        ),
+        (
+            GET,
+            "bg",
+            "",
+            "response_truncated",
+            "the client had got a part of the response",
+            json!({"reason": "response_started", "servers": 2}),
+        ),
+    ] {
+        let nginx = servers.nginx(letters, location);
+        let response = nginx.request(request.as_bytes());
+        assert!(response.status >= 500 || response.truncated, "{letters} {location}");
+        let seen = diag::seen(&nginx, 0);
+        seen.expect(cause, &json!({})).finds(
+            "not_retried",
+            "certain",
+            &format!("nginx tried no other server of \"u\": {why}."),
+            &evidence,
+        );
+        diag::finish(&nginx);
+    }
+}
+
+/// Guards against the finding where another server was tried, where there is none, and where the
+/// client noticed nothing or did not wait.
+#[test]
+fn nothing_to_explain() {
+    let servers = Servers::new();
+    for (request, letters, location, status) in [
+        (GET, "dg", "", 200),
+        (POST, "dg", "", 200),
+        (POST, "cg", "proxy_next_upstream error non_idempotent;", 200),
+        (PUT, "cg", "", 200),
+        (GET, "sg", "proxy_next_upstream_timeout 30s;", 200),
+        (GET, "d", "proxy_next_upstream off;", 502),
+        (
+            GET,
+            "dg",
+            "proxy_next_upstream off; error_page 502 =200 /page; location /page { return 200; }",
+            200,
+        ),
+        // None could be chosen at all: that is what the record says.
+        (GET, "-d-e", "", 502),
+    ] {
+        let nginx = servers.nginx(letters, location);
+        assert_eq!(nginx.request(request.as_bytes()).status, status, "{letters} {location}");
+        diag::seen(&nginx, 0).is_silent("not_retried");
+        diag::finish(&nginx);
+    }
+
+    let nginx = servers.nginx("ds", "proxy_read_timeout 30s;");
+    let asked = servers.silent.requests().len();
+    let mut client = nginx.connect();
+    client.send(GET.as_bytes()).expect("sent");
+    servers.silent.wait_requests(asked + 1);
+    drop(client);
+    diag::seen(&nginx, 0)
+        .expect("connection_refused", &json!({"status": 499, "outcome": "aborted"}))
+        .is_silent("not_retried");
+    diag::finish(&nginx);
+}
+
+/// Guards against words of the proxy module in front of another.
+#[test]
+fn words_of_the_module() {
+    let dead = [(); 2].map(|()| t::refused_port());
+    let nginx =
+        Nginx::start(diag::conf("location / { fastcgi_next_upstream off; fastcgi_pass u; }").http(
+            format!("upstream u {{ server {}; server {}; }}", dead[0].addr(), dead[1].addr()),
+        ));
+    let seen = crate::fails(&nginx, 0);
+    seen.finds(
+        "not_retried",
+        "certain",
+        "nginx tried no other server of \"u\": fastcgi_next_upstream does not name error.",
+        &json!({"reason": "not_configured", "servers": 2}),
+    );
+    diag::finish(&nginx);
+}

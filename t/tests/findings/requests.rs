@@ -1,0 +1,155 @@
+//! `request_timeout`: connections that are closed when a request has taken a certain time.
+
+use std::time::Duration;
+
+use serde_json::json;
+use t::{Client, Gate, Nginx, Upstream, diag, script};
+
+use crate::{Ages, group, pass};
+
+/// Closes that make a timeout likely.
+const LIKELY: usize = 6;
+
+/// What takes longer than one event takes, and so is another.
+const APART: u64 = 120;
+
+/// Closes a connection after as many milliseconds as the path says.
+fn server() -> Upstream {
+    Upstream::tcp(|_, conn| {
+        let Some(request) = conn.read_request() else { return };
+        let text = String::from_utf8_lossy(&request).into_owned();
+        let path = text.split(' ').nth(1).expect("a path");
+        conn.pause(Duration::from_millis(path[1..].parse().expect("a number")));
+    })
+}
+
+fn ask(nginx: &Nginx, path: &str) -> Client {
+    let mut client = nginx.connect();
+    client.send(format!("GET /{path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).expect("sent");
+    client
+}
+
+fn failed(client: &mut Client, status: u16) {
+    assert_eq!(client.read_response(false).expect("a response").status, status);
+}
+
+fn age(seen: &diag::Seen) -> f64 {
+    seen.attempt(0)["tcp"]["since_sent"].as_f64().expect("a time")
+}
+
+/// Guards against requests that a server gives up after 1.5 s being laid to crashes. A few of them
+/// are no rule.
+#[test]
+fn given_up_at_one_age() {
+    // Once is enough if the machine has nothing else to do.
+    assert!((0..4).any(|_| gives_up()), "the ages of closes were not near to each other");
+}
+
+/// Whether the ages were as near to each other as it takes.
+fn gives_up() -> bool {
+    let up = server();
+    let addr = up.addr();
+    let nginx = Nginx::start(group(&format!("server {addr};"), ""));
+    let mut asked = Vec::new();
+    for _ in 0..LIKELY {
+        asked.push(ask(&nginx, "1500"));
+        pass(APART);
+    }
+    asked.iter_mut().for_each(|client| failed(client, 502));
+    let mut ages = Ages::default();
+    for n in 0..LIKELY {
+        let seen = diag::seen(&nginx, n);
+        seen.expect("closed_before_response", &json!({"outcome": "failed"}));
+        ages.add(age(&seen));
+        if ages.count() < 4 {
+            seen.is_silent("request_timeout");
+        } else if ages.are_near() {
+            expect(&seen, &addr, &ages, n + 1 == LIKELY);
+        }
+    }
+    diag::finish(&nginx);
+    ages.are_near()
+}
+
+fn expect(seen: &diag::Seen, addr: &str, ages: &Ages, likely: bool) {
+    let (confidence, has) = if likely { ("likely", "has") } else { ("possible", "may have") };
+    let count = ages.count();
+    let (at, timeout) = ages.words();
+    seen.finds(
+        "request_timeout",
+        confidence,
+        &format!("{count} of {count} closes without a response happened {at} s after the request was sent: {addr} {has} a timeout of {timeout} for requests."),
+        &json!({
+            "age": [1.4, 2.0], "from": [1.4, 2.0], "to": [1.4, 2.0], "at_age": count,
+            "closes": count, "latest": count, "latest_at_age": count,
+        }),
+    );
+    seen.advises(
+        "request_timeout",
+        &format!("Raise the upstream's own timeout of {timeout} (a write timeout, or one of the supervisor that kills workers), or find what takes a request so long."),
+    );
+    let clause = format!(
+        "; {count} of {count} closes without a response happened at {at} s: it {has} a timeout of {timeout} for requests."
+    );
+    assert!(seen.variable("summary").ends_with(&clause), "{}", seen.variable("summary"));
+}
+
+/// Guards against requests that crash, each after some work of its own, being told as given up.
+#[test]
+fn given_up_at_any_age() {
+    let up = server();
+    let nginx = Nginx::start(group(&format!("server {};", up.addr()), ""));
+    let paths = ["1000", "1300", "1650", "2100", "2600", "3200"];
+    let mut asked = paths.map(|path| ask(&nginx, path));
+    asked.iter_mut().for_each(|client| failed(client, 502));
+    for n in 0..paths.len() {
+        diag::seen(&nginx, n).is_silent("request_timeout");
+    }
+    diag::finish(&nginx);
+}
+
+/// Guards against the end of a process being told as a timeout: it closes all its requests at one
+/// time, and those that came together have one age.
+#[test]
+fn process_ends() {
+    const COUNT: usize = 12;
+    let gate = Gate::new();
+    let up = {
+        let gate = gate.clone();
+        Upstream::tcp(move |_, conn| {
+            let _ = conn.read_request();
+            conn.wait(&gate);
+        })
+    };
+    let nginx = Nginx::start(group(&format!("server {};", up.addr()), ""));
+    let mut asked: Vec<Client> = (0..COUNT).map(|_| ask(&nginx, "")).collect();
+    up.wait_requests(COUNT);
+    pass(1_000);
+    gate.open();
+    asked.iter_mut().for_each(|client| failed(client, 502));
+    for n in 0..COUNT {
+        let seen = diag::seen(&nginx, n);
+        seen.expect("closed_before_response", &json!({})).is_silent("request_timeout");
+    }
+    diag::finish(&nginx);
+}
+
+/// Guards against nginx's own timeout being told as one of the upstream's.
+#[test]
+fn given_up_by_nginx() {
+    const COUNT: usize = 8;
+    let up = Upstream::tcp(script::silent());
+    let conf = group(&format!("server {};", up.addr()), "proxy_read_timeout 1s;");
+    let nginx = Nginx::start(conf);
+    let mut asked = Vec::new();
+    for _ in 0..COUNT {
+        asked.push(ask(&nginx, ""));
+        pass(APART);
+    }
+    asked.iter_mut().for_each(|client| failed(client, 504));
+    for n in 0..COUNT {
+        let seen = diag::seen(&nginx, n);
+        seen.expect("response_timed_out", &json!({})).is_silent("request_timeout");
+    }
+    diag::finish(&nginx);
+}
