@@ -95,7 +95,13 @@ fn ejected_before(e: &Evidence<'_>) -> Option<Finding> {
 
 /// `not_retried`.
 pub(super) fn not_retried(e: &Evidence<'_>) -> Option<Finding> {
-    let reason = e.context.not_retried?;
+    let reason = match e.context.not_retried? {
+        // With more tries there would have been nobody to try.
+        NotRetried::Tries(tries) if e.context.servers.is_some_and(|servers| servers <= tries) => {
+            NotRetried::NoServerLeft
+        }
+        reason => reason,
+    };
     let seen = matches!(e.outcome, Outcome::Failed | Outcome::Truncated | Outcome::Passed);
     // Of a single server there is nothing to wonder about.
     if !seen || e.context.servers == Some(1) {
