@@ -40,7 +40,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use serde_json::Value;
-use t::{Conf, Conn, Gate, Nginx, diag};
+use t::{Conf, Gate, Nginx, diag};
 
 /// A group with the name `u` of these servers, and what else is to be said of asking them.
 fn group(servers: &str, location: &str) -> Conf {
@@ -86,10 +86,9 @@ fn pass(millis: u64) {
 struct Together(Arc<Mutex<Gate>>);
 
 impl Together {
-    /// What a connection waits for; `false` when its server is to end.
-    fn wait(&self, conn: &Conn) -> bool {
-        let gate = self.0.lock().unwrap().clone();
-        conn.wait(&gate)
+    /// What the next ones wait for.
+    fn gate(&self) -> Gate {
+        self.0.lock().unwrap().clone()
     }
 
     /// Answers those that are there.

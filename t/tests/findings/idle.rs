@@ -23,10 +23,15 @@ impl Server {
         let together = Together::default();
         let gates = together.clone();
         let up = Upstream::tcp(move |_, conn| {
-            while conn.read_request().is_some_and(|request| request.starts_with(b"GET"))
-                && gates.wait(conn)
-                && conn.write(script::response("good"))
-            {}
+            loop {
+                // Before the request is seen, after which it may be opened.
+                let gate = gates.gate();
+                let request = conn.read_request();
+                let get = request.is_some_and(|request| request.starts_with(b"GET"));
+                if !get || !conn.wait(&gate) || !conn.write(script::response("good")) {
+                    return;
+                }
+            }
         });
         Self { up, together }
     }

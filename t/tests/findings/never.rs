@@ -22,14 +22,14 @@ pub(crate) fn get_to_know(since: Instant) {
 #[test]
 fn nobody_was_ever_there() {
     let good = Upstream::tcp(script::ok("good"));
-    let dead = t::refused_port();
+    let [dead, other] = [(); 2].map(|()| t::refused_port());
     let left = t::refused_port();
     let up = Upstream::tcp_at(&left, script::close_at_once());
-    let (dead, good) = (dead.addr(), good.addr());
+    let (dead, other, good) = (dead.addr(), other.addr(), good.addr());
     let groups = [
         ("stale", format!("server {dead} max_fails=0; server {good};")),
         ("few", format!("server {dead} max_fails=0; server {good};")),
-        ("alone", format!("server {dead} max_fails=0; server {dead} backup;")),
+        ("alone", format!("server {dead} max_fails=0; server {other} max_fails=0;")),
         ("left", format!("server {} max_fails=0; server {good};", left.addr())),
         // It is not asked, and has not answered.
         ("idle", format!("server {dead} max_fails=0; server {good} backup;")),
