@@ -76,7 +76,14 @@ fn queue_is_full() {
             &json!({"status": 502, "outcome": "failed", "phase": "connect",
                     "attempts": [attempt]}),
         );
-        told(&seen, &["has a full accept queue"], &["Add workers", "backlog"]);
+        told(&seen, &["has a full accept queue"], &["Add workers", "(now 1)"]);
+        seen.finds(
+            "listen_backlog_full",
+            "certain",
+            &format!("The accept queue of {peer} is full: 2 connections wait, its limit is 1."),
+            &json!({"queue": QUEUE, "limit": 1}),
+        );
+        assert_eq!(seen.codes(), ["listen_backlog_full"]);
     }
     diag::finish(&nginx);
 }
@@ -128,6 +135,8 @@ fn worker_dies() {
         );
         expect_age(&seen, 0.0, sent);
         told(&seen, &["ECONNRESET"], &["Look for a crash"]);
+        // The server goes on, and its other workers with it.
+        assert_eq!(seen.codes(), [""; 0]);
     }
     php.wait_for("SIGSEGV", 1);
     diag::finish(&nginx);

@@ -4,12 +4,15 @@ use serde_json::json;
 use t::script::{self, End};
 use t::{Nginx, Upstream, diag};
 
-use crate::idle::{POST, age_of_race};
-use crate::keepalive;
+use crate::idle::{POST, Server, age_of_race, closes};
+use crate::{Ages, keepalive, pass};
 
 /// How often a race is tried to be made: one that takes longer than the network does, on a machine
 /// that has other things to do, is none.
-const TRIES: usize = 10;
+const TRIES: usize = 6;
+
+/// Closes at one age: enough for a timeout to be likely.
+const CLOSES: usize = 6;
 
 /// Keeps a connection to the first of these servers, and has it closed when it is used again, which
 /// nginx does not repeat.
@@ -76,6 +79,50 @@ fn out_for_one_close() {
         return;
     }
     panic!("no race in {TRIES} tries");
+}
+
+/// Guards against a guess where more is known: all the closes before had one age, so that it was the
+/// server's timeout that took it out. History is kept when the configuration changes.
+#[test]
+fn out_for_its_timeout() {
+    let done = (0..TRIES).any(|_| {
+        let (server, backup) = (Server::new(), backup());
+        let (addr, other) = (server.up.addr(), backup.addr());
+        let conf = |max_fails| {
+            let servers = format!("server {addr} max_fails={max_fails}; server {other} backup;");
+            keepalive(&servers, "")
+        };
+        let nginx = Nginx::start(conf(0));
+        server.keep(&nginx, CLOSES);
+        pass(1_000);
+        let mut ages = Ages::default();
+        for n in 0..CLOSES {
+            let seen = closes(&nginx, n);
+            seen.is_silent("ejected_healthy");
+            age_of_race(&seen).into_iter().for_each(|age| ages.add(age));
+        }
+        nginx.reload_with(conf(1));
+        server.keep(&nginx, 1);
+        pass(1_000);
+        let seen = closes(&nginx, CLOSES);
+        age_of_race(&seen).into_iter().for_each(|age| ages.add(age));
+        let known = ages.count() == CLOSES + 1 && ages.are_near();
+        if known {
+            seen.finds(
+                "ejected_healthy",
+                "likely",
+                &format!("nginx took {addr} out for 10 s because one reused connection was closed (max_fails=1), though it had answered <last_ok> ago."),
+                &json!({"peer": addr, "max_fails": 1, "fail_timeout": 10, "last_ok": [1.0, 5.0]}),
+            );
+            // What to do about it is the stronger one's to say.
+            assert_eq!(seen.codes()[..2], ["idle_timeout", "ejected_healthy"]);
+            let advice = seen.variable("advice");
+            assert!(advice.starts_with("Set keepalive_timeout 5"), "{advice}");
+        }
+        diag::finish(&nginx);
+        known
+    });
+    assert!(done, "no {CLOSES} races of one age in {TRIES} tries");
 }
 
 /// Guards against the finding where nobody is out, or not for that: with more of `max_fails`, with

@@ -13,13 +13,13 @@ pub(crate) const POST: &str =
 const LIKELY: usize = 6;
 
 /// Keeps connections, and closes the one on which a POST comes.
-struct Server {
-    up: Upstream,
+pub(crate) struct Server {
+    pub(crate) up: Upstream,
     together: Together,
 }
 
 impl Server {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let together = Together::default();
         let gates = together.clone();
         let up = Upstream::tcp(move |_, conn| {
@@ -37,12 +37,11 @@ impl Server {
     }
 
     fn nginx(&self) -> Nginx {
-        let addr = self.up.addr();
-        Nginx::start(keepalive(&format!("server {addr};"), "").http("keepalive_timeout 60s;"))
+        Nginx::start(keepalive(&format!("server {};", self.up.addr()), ""))
     }
 
     /// Has so many connections kept.
-    fn keep(&self, nginx: &Nginx, count: usize) {
+    pub(crate) fn keep(&self, nginx: &Nginx, count: usize) {
         let asked = self.up.requests().len();
         let mut clients: Vec<Client> = (0..count).map(|_| nginx.connect()).collect();
         for client in &mut clients {
@@ -57,7 +56,7 @@ impl Server {
 }
 
 /// Uses a kept connection, which is closed; record `n` tells of it.
-fn closes(nginx: &Nginx, n: usize) -> diag::Seen {
+pub(crate) fn closes(nginx: &Nginx, n: usize) -> diag::Seen {
     assert_eq!(nginx.request(POST.as_bytes()).status, 502);
     let seen = diag::seen(nginx, n);
     seen.expect("keepalive_race", &json!({"method": "POST", "outcome": "failed"}));

@@ -155,14 +155,6 @@ fn reasons() {
             json!({"reason": "no_server_left", "servers": 2}),
         ),
         (
-            PUT,
-            "cg",
-            "proxy_request_buffering off;",
-            "closed_before_response",
-            "a part of the request had been sent, and it is not buffered",
-            json!({"reason": "request_not_buffered", "servers": 2}),
-        ),
-        (
             GET,
             "bg",
             "",
@@ -183,6 +175,31 @@ fn reasons() {
         );
         diag::finish(&nginx);
     }
+}
+
+/// Guards against the same where nginx has nothing left that it could send again: it does not keep a
+/// body of which it passes on each piece as it comes.
+#[test]
+fn body_is_gone() {
+    let closing = Upstream::tcp(|_, conn| {
+        conn.read_until(|bytes| bytes.ends_with(b"half"));
+    });
+    let good = Upstream::tcp(script::ok("good"));
+    let servers = format!("server {}; server {};", closing.addr(), good.addr());
+    let nginx = Nginx::start(group(&servers, "proxy_request_buffering off;"));
+    let mut client = nginx.connect();
+    let request = b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 8\r\n\r\nhalf";
+    assert_eq!(client.request(request).status, 502);
+    // nginx waits for the rest of the body, and only then ends the request.
+    drop(client);
+    let seen = diag::seen(&nginx, 0);
+    seen.expect("closed_before_response", &json!({"outcome": "failed"})).finds(
+        "not_retried",
+        "certain",
+        "nginx tried no other server of \"u\": a part of the request had been sent, and it is not buffered.",
+        &json!({"reason": "request_not_buffered", "servers": 2}),
+    );
+    diag::finish(&nginx);
 }
 
 /// Guards against the finding where another server was tried, where there is none, and where the
