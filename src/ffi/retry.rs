@@ -62,7 +62,9 @@ pub(crate) struct Retry {
     pub(crate) tries: u64,
     /// `proxy_next_upstream_timeout`, milliseconds; 0 for no limit.
     pub(crate) timeout: u64,
-    /// Servers left to try (`u->peer.tries`).
+    /// Tries left (`u->peer.tries`). Right where nginx has given the peer back and has looked at
+    /// this itself (`ngx_http_upstream_next`): then one that it gives in addition, where a reused
+    /// connection failed, is counted, and for a single server there is no other.
     pub(crate) left: u64,
     /// Milliseconds since the first server was chosen.
     pub(crate) elapsed: u64,

@@ -16,12 +16,11 @@ use crate::ffi::{socket, time};
 /// Other servers of a group that are looked at: enough to see that they are fine.
 const SIBLINGS: usize = 8;
 
-/// What is known when an upstream request ends with `failed`, of so many attempts.
+/// What is known when an upstream request ends with `failed`.
 pub(super) fn context(
     request: Request<'_>,
     upstream: Upstream<'_>,
     failed: &Attempt,
-    attempts: usize,
     peers: &[Peer],
 ) -> Context {
     Context {
@@ -29,7 +28,7 @@ pub(super) fn context(
         servers: (!peers.is_empty()).then_some(peers.len() as u64),
         siblings: siblings(request, upstream, failed, peers),
         host: host(upstream, failed),
-        not_retried: not_retried(upstream, failed, attempts),
+        not_retried: not_retried(upstream, failed, peers),
         conditions: upstream.retry().map(|retry| retry.kinds.names()).unwrap_or_default(),
         keepalive_timeout: None,
     }
@@ -55,39 +54,27 @@ fn siblings(
         .collect()
 }
 
-/// Why nginx did not try another server: the conditions of `ngx_http_upstream_next`, in its order.
-fn not_retried(upstream: Upstream<'_>, failed: &Attempt, attempts: usize) -> Option<NotRetried> {
+/// Why nginx did not try again: the conditions of `ngx_http_upstream_next`, any one of which is
+/// enough. First whether there was anything left to try, as nothing else matters where that is not.
+fn not_retried(upstream: Upstream<'_>, failed: &Attempt, peers: &[Peer]) -> Option<NotRetried> {
     let retry = upstream.retry()?;
-    let cause = failed.cause?;
     match failed.phase? {
         Phase::Body => return Some(NotRetried::ResponseStarted),
         Phase::Resolve | Phase::Select => return None,
         Phase::Connect | Phase::Tls | Phase::Send | Phase::Header => {}
     }
-    let kind = match cause {
-        Cause::ConnectionTimedOut
-        | Cause::TlsTimedOut
-        | Cause::SendTimedOut
-        | Cause::ResponseTimedOut => retry::TIMEOUT,
-        Cause::HeaderTooBig
-        | Cause::InvalidHeader
-        | Cause::InvalidResponse
-        | Cause::ProtocolMismatch => retry::INVALID_HEADER,
-        Cause::BindFailed
-        | Cause::LocalFdsExhausted
-        | Cause::WorkerConnectionsExhausted
-        | Cause::InternalError
-        | Cause::Unknown
-        | Cause::UpstreamResponse => return None,
-        _ => retry::ERROR,
-    };
-    let left = retry.left;
-    if left == 0 {
-        let tries = retry.tries;
-        let used = tries > 0 && u64::try_from(attempts).is_ok_and(|attempts| attempts >= tries);
-        return Some(if used { NotRetried::Tries(tries) } else { NotRetried::NoServerLeft });
-    }
-    if !retry.kinds.has(kind) {
+    let kind = kind(failed.cause?, upstream.state()?.status())?;
+    if retry.left == 0 {
+        // nginx begins with the number of servers that are not marked down, or with the limit. The
+        // limit is the reason only if it is below that.
+        let servers = peers.iter().filter(|peer| !peer.down).count() as u64;
+        match retry.tries {
+            0 => Some(NotRetried::NoServerLeft),
+            _ if peers.is_empty() => None,
+            tries if tries < servers => Some(NotRetried::Tries(tries)),
+            _ => Some(NotRetried::NoServerLeft),
+        }
+    } else if !retry.kinds.has(kind) {
         Some(NotRetried::NotConfigured)
     } else if retry.may_have_changed_something && !retry.kinds.has(retry::NON_IDEMPOTENT) {
         Some(NotRetried::NonIdempotent)
@@ -97,6 +84,26 @@ fn not_retried(upstream: Upstream<'_>, failed: &Attempt, attempts: usize) -> Opt
         Some(NotRetried::Timeout(Seconds::Millis(retry.timeout)))
     } else {
         None
+    }
+}
+
+/// What nginx took a failure for. Of a timeout the status tells: the kernel's own comes as an
+/// error, and the causes do not tell the two apart.
+fn kind(cause: Cause, status: u16) -> Option<retry::Kind> {
+    match cause {
+        Cause::BindFailed
+        | Cause::LocalFdsExhausted
+        | Cause::WorkerConnectionsExhausted
+        | Cause::InternalError
+        | Cause::Unknown
+        | Cause::UpstreamResponse => None,
+        Cause::HeaderTooBig
+        | Cause::InvalidHeader
+        | Cause::InvalidResponse
+        | Cause::ProtocolMismatch
+        | Cause::StreamReset => Some(retry::INVALID_HEADER),
+        _ if status == 504 => Some(retry::TIMEOUT),
+        _ => Some(retry::ERROR),
     }
 }
 

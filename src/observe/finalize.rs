@@ -36,9 +36,8 @@ pub(crate) fn finalized(request: Request<'_>, upstream: Upstream<'_>, rc: ngx_in
             let peer = peers.iter().find(|peer| Some(peer.name.as_str()) == name);
             note.attempt.peer_state = peer.map(|peer| peer.report());
         }
-        let attempts = own;
         if let Some(last) = group.notes.last().filter(|note| note.attempt.cause.is_some()) {
-            group.context = context(request, upstream, &last.attempt, attempts, &peers);
+            group.context = context(request, upstream, &last.attempt, &peers);
         }
         group.ended = Some(Final {
             last,

@@ -100,9 +100,9 @@ codes! {
         "Whether the peer is in fact healthy: one that crashes with an idle connection looks alike.",
         [Peer, MaxFails, FailTimeout, LastOk];
     NotRetried = "not_retried",
-        "nginx did not try another server, for this reason",
-        "The client got the error, or a part of the response, and nginx's conditions for another try were looked at. `certain`.",
-        "Whether another server would have answered.",
+        "nginx did not try again, for this reason",
+        "The client got the error, or a part of the response, and nginx's conditions for another try were looked at, in its own order: whether any is left, `proxy_next_upstream`, whether the request is safe to repeat, is kept, and in time. Of a single server it is given only where nginx would have tried that again: where a reused connection failed, nginx gives a try more, on a fresh one. `certain`.",
+        "Whether another server, or another connection, would have answered.",
         [Reason, Servers, Tries, Timeout];
     SingleServer = "single_server",
         "the upstream block has one server: there is no other to try, and nginx never takes the only one out",

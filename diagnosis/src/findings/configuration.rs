@@ -103,12 +103,15 @@ pub(super) fn not_retried(e: &Evidence<'_>) -> Option<Finding> {
         reason => reason,
     };
     let seen = matches!(e.outcome, Outcome::Failed | Outcome::Truncated | Outcome::Passed);
-    // Of a single server there is nothing to wonder about.
-    if !seen || e.context.servers == Some(1) {
+    // Of a single server there is nothing to wonder about, unless nginx would have tried that
+    // again: it does where a reused connection failed.
+    let single = e.context.servers == Some(1);
+    if !seen || (single && !reason.had_tries()) {
         return None;
     }
     let next = format!("{}_next_upstream", e.module.unwrap_or("proxy"));
     let why = match reason {
+        NotRetried::NotConfigured if e.context.conditions.is_empty() => format!("{next} is off"),
         NotRetried::NotConfigured => {
             format!("{next} does not name {}", condition(e)?)
         }
@@ -124,11 +127,12 @@ pub(super) fn not_retried(e: &Evidence<'_>) -> Option<Finding> {
         }
         NotRetried::ResponseStarted => "the client had got a part of the response".to_owned(),
     };
-    let others = match e.upstream {
-        Some(name) => format!("no other server of \"{name}\""),
-        None => "no other server".to_owned(),
+    let tried = match e.upstream {
+        _ if single => "did not try again on a fresh connection".to_owned(),
+        Some(name) => format!("tried no other server of \"{name}\""),
+        None => "tried no other server".to_owned(),
     };
-    let text = format!("nginx tried {others}: {why}.");
+    let text = format!("nginx {tried}: {why}.");
     let mut finding = Finding::new(Code::NotRetried, Confidence::Certain, text)
         .fact(Key::Reason, Fact::Text(reason.slug().to_owned()));
     if let Some(servers) = e.context.servers {
@@ -150,7 +154,8 @@ fn condition(e: &Evidence<'_>) -> Option<String> {
             Cause::HeaderTooBig
             | Cause::InvalidHeader
             | Cause::InvalidResponse
-            | Cause::ProtocolMismatch,
+            | Cause::ProtocolMismatch
+            | Cause::StreamReset,
             _,
         ) => "invalid_header".to_owned(),
         (_, Some(504)) => "timeout".to_owned(),

@@ -106,7 +106,7 @@ pub enum NotRetried {
     NotConfigured,
     /// A request that may have changed something had been sent.
     NonIdempotent,
-    /// The number of `proxy_next_upstream_tries`.
+    /// The number of `proxy_next_upstream_tries`, where it is below that of the servers.
     Tries(u64),
     /// The time of `proxy_next_upstream_timeout` is over.
     Timeout(Seconds),
@@ -119,6 +119,12 @@ pub enum NotRetried {
 }
 
 impl NotRetried {
+    /// nginx had tries left: it would have gone on but for this.
+    pub(crate) fn had_tries(self) -> bool {
+        use NotRetried::{NonIdempotent, NotConfigured, RequestNotBuffered, Timeout};
+        matches!(self, NotConfigured | NonIdempotent | RequestNotBuffered | Timeout(_))
+    }
+
     /// The name used in the evidence.
     pub fn slug(self) -> &'static str {
         match self {

@@ -202,11 +202,13 @@ fn conditions_of_failures() {
         (Cause::ConnectionTimedOut, 502, "error"),
         (Cause::ResponseTimedOut, 504, "timeout"),
         (Cause::HeaderTooBig, 502, "invalid_header"),
+        (Cause::StreamReset, 502, "invalid_header"),
         (Cause::UpstreamResponse, 503, "http_503"),
     ] {
         let case = case(cause).with(|case| {
             case.failed.status = Some(status);
             case.context.not_retried = Some(NotRetried::NotConfigured);
+            case.context.conditions = vec!["http_500"];
             case.module = "fastcgi";
         });
         let text = case.find(Code::NotRetried).unwrap().text;
@@ -215,6 +217,37 @@ fn conditions_of_failures() {
         let named = case.with(|case| case.context.conditions = vec![condition]);
         assert!(named.is_silent(Code::NotRetried), "{cause:?}");
     }
+}
+
+/// Guards against the true reason being hidden by there being one server: nginx tries that again
+/// where a reused connection failed, so a GET would have been answered.
+#[test]
+fn a_single_server_is_tried_again() {
+    let race = |method, reason, conditions: &[&'static str]| {
+        let case = case(Cause::KeepaliveRace).with(|case| {
+            case.context.servers = Some(1);
+            case.context.not_retried = Some(reason);
+            case.context.conditions = conditions.to_vec();
+            case.method = method;
+        });
+        let finding = case.find(Code::NotRetried).unwrap();
+        (finding.text, serde_json::to_string(&finding.evidence).unwrap())
+    };
+    assert_eq!(
+        race("POST", NotRetried::NonIdempotent, &["error", "timeout"]),
+        (
+            "nginx did not try again on a fresh connection: the request (POST) may have been carried out, and proxy_next_upstream does not name non_idempotent.".into(),
+            r#"{"reason":"non_idempotent","servers":1}"#.into()
+        )
+    );
+    assert_eq!(
+        race("GET", NotRetried::NotConfigured, &[]).0,
+        "nginx did not try again on a fresh connection: proxy_next_upstream is off."
+    );
+    assert_eq!(
+        race("GET", NotRetried::NotConfigured, &["timeout"]).0,
+        "nginx did not try again on a fresh connection: proxy_next_upstream does not name error."
+    );
 }
 
 #[test]
@@ -227,8 +260,13 @@ fn near_misses_of_not_retried() {
     for outcome in [Outcome::Masked, Outcome::Aborted] {
         assert!(failed.with(|case| case.outcome = outcome).is_silent(code));
     }
-    // Of the only server another finding tells.
-    assert!(failed.with(|case| case.context.servers = Some(1)).is_silent(code));
+    // Of the only server, for which no try is left, another finding tells.
+    for reason in [NotRetried::NoServerLeft, NotRetried::ResponseStarted] {
+        let only = failed.with(|case| {
+            (case.context.servers, case.context.not_retried) = (Some(1), Some(reason));
+        });
+        assert!(only.is_silent(code));
+    }
     let made_up = failed.with(|case| case.method = "A\r\nB: c");
     assert!(made_up.find(code).unwrap().text.contains("the request (its method) may"));
 }
