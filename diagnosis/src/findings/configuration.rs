@@ -95,13 +95,7 @@ fn ejected_before(e: &Evidence<'_>) -> Option<Finding> {
 
 /// `not_retried`.
 pub(super) fn not_retried(e: &Evidence<'_>) -> Option<Finding> {
-    let reason = match e.context.not_retried? {
-        // With more tries there would have been nobody to try.
-        NotRetried::Tries(tries) if e.context.servers.is_some_and(|servers| servers <= tries) => {
-            NotRetried::NoServerLeft
-        }
-        reason => reason,
-    };
+    let reason = e.context.not_retried?;
     let seen = matches!(e.outcome, Outcome::Failed | Outcome::Truncated | Outcome::Passed);
     // Of a single server there is nothing to wonder about, unless nginx would have tried that
     // again: it does where a reused connection failed.

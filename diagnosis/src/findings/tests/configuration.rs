@@ -178,20 +178,6 @@ fn not_retried() {
     }
 }
 
-/// Guards against advice to allow more tries than there are servers.
-#[test]
-fn as_many_tries_as_servers() {
-    for (servers, reason) in [(2, "no_server_left"), (3, "tries")] {
-        let case = case(Cause::ConnectionRefused).with(|case| {
-            case.context.servers = Some(servers);
-            case.context.not_retried = Some(NotRetried::Tries(2));
-        });
-        let finding = case.find(Code::NotRetried).unwrap();
-        assert_eq!(finding.evidence.get(Key::Reason), Some(&Fact::Text(reason.to_owned())));
-        assert_eq!(finding.evidence.get(Key::Tries).is_some(), reason == "tries");
-    }
-}
-
 /// The condition that would have to be there is that of the failure.
 #[test]
 fn conditions_of_failures() {
