@@ -1,10 +1,11 @@
 //! `not_retried`, with each of its reasons.
 
 use serde_json::json;
+use t::h2::rst_stream;
 use t::script::{self, End};
-use t::{Nginx, RefusedPort, Upstream, diag};
+use t::{Nginx, RefusedPort, Upstream, diag, protocol};
 
-use crate::group;
+use crate::{group, keepalive};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
 const POST: &str =
@@ -76,6 +77,14 @@ fn reasons() {
             GET,
             "dg",
             "proxy_next_upstream off;",
+            "connection_refused",
+            "proxy_next_upstream is off",
+            json!({"reason": "not_configured", "servers": 2}),
+        ),
+        (
+            GET,
+            "dg",
+            "proxy_next_upstream timeout;",
             "connection_refused",
             "proxy_next_upstream does not name error",
             json!({"reason": "not_configured", "servers": 2}),
@@ -153,6 +162,15 @@ fn reasons() {
             "connection_refused",
             "each had been tried, is down or out",
             json!({"reason": "no_server_left", "servers": 2}),
+        ),
+        // One that is down is none.
+        (
+            GET,
+            "de-g",
+            "proxy_next_upstream_tries 2;",
+            "connection_refused",
+            "each had been tried, is down or out",
+            json!({"reason": "no_server_left", "servers": 3}),
         ),
         (
             GET,
@@ -241,20 +259,90 @@ fn nothing_to_explain() {
     diag::finish(&nginx);
 }
 
-/// Guards against words of the proxy module in front of another.
+/// Guards against words of the proxy module in front of another, and against a condition that is
+/// another to that: a stream of HTTP/2 that is reset is an invalid header to nginx.
 #[test]
 fn words_of_the_module() {
-    let dead = [(); 2].map(|()| t::refused_port());
-    let nginx =
-        Nginx::start(diag::conf("location / { fastcgi_next_upstream off; fastcgi_pass u; }").http(
-            format!("upstream u {{ server {}; server {}; }}", dead[0].addr(), dead[1].addr()),
-        ));
+    let grpc = protocol::grpc();
+    let resets = Upstream::tcp(move |_, conn| {
+        if (grpc.read)(conn) {
+            conn.write(rst_stream(2));
+            conn.wait_peer_close();
+        }
+    });
+    let dead = t::refused_port();
+    for (module, addr, conditions, cause, why) in [
+        ("fastcgi", dead.addr(), "off", "connection_refused", "is off"),
+        ("uwsgi", dead.addr(), "timeout", "connection_refused", "does not name error"),
+        ("grpc", resets.addr(), "error", "stream_reset", "does not name invalid_header"),
+    ] {
+        let nginx = Nginx::start(
+            diag::conf(format!(
+                "location / {{ {module}_next_upstream {conditions}; {module}_pass u; }}"
+            ))
+            .http(format!("upstream u {{ server {addr}; server 127.0.0.1:1 backup; }}")),
+        );
+        let seen = crate::fails(&nginx, 0);
+        seen.expect(cause, &json!({"module": module})).finds(
+            "not_retried",
+            "certain",
+            &format!("nginx tried no other server of \"u\": {module}_next_upstream {why}."),
+            &json!({"reason": "not_configured", "servers": 2}),
+        );
+        diag::finish(&nginx);
+    }
+}
+
+/// Guards against 502s to POSTs alone that nobody explains: of a single server, a GET on a reused
+/// connection that was closed is answered on a fresh one.
+#[test]
+fn again_on_a_fresh_connection() {
+    for (request, location, why, reason) in [
+        (
+            POST,
+            "",
+            "the request (POST) may have been carried out, and proxy_next_upstream does not name non_idempotent",
+            "non_idempotent",
+        ),
+        (GET, "proxy_next_upstream off;", "proxy_next_upstream is off", "not_configured"),
+        (
+            GET,
+            "proxy_next_upstream timeout;",
+            "proxy_next_upstream does not name error",
+            "not_configured",
+        ),
+    ] {
+        let up = Upstream::tcp(script::keepalive_then_close_on_next(End::Fin));
+        let nginx = Nginx::start(keepalive(&format!("server {};", up.addr()), location));
+        assert_eq!(nginx.get("/").text(), "first");
+        assert_eq!(nginx.request(request.as_bytes()).status, 502);
+        let seen = diag::seen(&nginx, 0);
+        seen.expect("keepalive_race", &json!({"outcome": "failed"})).finds(
+            "not_retried",
+            "certain",
+            &format!("nginx did not try again on a fresh connection: {why}."),
+            &json!({"reason": reason, "servers": 1}),
+        );
+        assert_eq!(seen.codes(), ["not_retried", "single_server"]);
+        diag::finish(&nginx);
+    }
+
+    // It is tried again, and fails: there is nothing left to try.
+    let up = Upstream::tcp(|index, conn| {
+        if conn.read_request().is_some() && index == 0 {
+            conn.write(script::response("first"));
+            drop(conn.read_request());
+        }
+    });
+    let nginx = Nginx::start(keepalive(&format!("server {};", up.addr()), ""));
+    assert_eq!(nginx.get("/").text(), "first");
     let seen = crate::fails(&nginx, 0);
-    seen.finds(
-        "not_retried",
-        "certain",
-        "nginx tried no other server of \"u\": fastcgi_next_upstream does not name error.",
-        &json!({"reason": "not_configured", "servers": 2}),
+    seen.expect(
+        "closed_before_response",
+        &json!({"attempts": [
+            {"cause": "keepalive_race"}, {"cause": "closed_before_response"},
+        ]}),
     );
+    assert_eq!(seen.codes(), ["single_server"]);
     diag::finish(&nginx);
 }
