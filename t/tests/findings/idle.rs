@@ -168,8 +168,10 @@ fn others_were_kept_for_longer() {
     let nginx = server.nginx();
     server.keep(&nginx, 1);
     pass(2_000);
+    // Alone: what is answered before it hides for how long it was kept.
+    server.keep(&nginx, 1);
+    assert_eq!(server.up.connections(), 1);
     server.keep(&nginx, 8);
-    assert_eq!(server.up.connections(), 8, "one of them was used again");
     pass(1_000);
     for n in 0..8 {
         closes(&nginx, n).is_silent("idle_timeout");
