@@ -3,7 +3,7 @@
 use super::{Code, Confidence, Evidence, Fact, Finding, Key};
 use crate::seconds::Seconds;
 use crate::words::numbers::{as_set, as_timeout, tenths};
-use crate::zone::{Close, Closes, Cluster, Past};
+use crate::zone::{Close, Closes, Cluster, Past, Spared, looks_every};
 
 /// Closes at one age that make it likely, and possible, that they are those of a timeout.
 const LIKELY: u64 = 6;
@@ -12,6 +12,13 @@ const POSSIBLE: u64 = 3;
 /// The same for requests: with three, all of them can have been closed at one time, by whatever
 /// ended the process.
 const POSSIBLE_REQUESTS: u64 = 4;
+
+/// Of requests whose closes are spread: how many younger ones have to have been spared that it is
+/// likely, and possible, that it is the oldest that are closed; and how many closes are possibly
+/// those of a timeout where nothing tells that, as no two requests are under way at a time.
+const LIKELY_SPARED: u64 = 4;
+const POSSIBLE_SPARED: u64 = 2;
+const POSSIBLE_SPREAD: u64 = 16;
 
 /// `idle_timeout`.
 pub(super) fn idle_timeout(e: &Evidence<'_>) -> Option<Finding> {
@@ -56,22 +63,72 @@ pub(super) fn idle_timeout(e: &Evidence<'_>) -> Option<Finding> {
 pub(super) fn request_timeout(e: &Evidence<'_>) -> Option<Finding> {
     let Close::Waiting(age) = Close::of(e.failed)? else { return None };
     let past = e.past()?;
-    let (cluster, confidence) = dense(&past.waiting, age, POSSIBLE_REQUESTS)?;
-    let (share, at) = (share(&past.waiting, &cluster), tenths(cluster.mean));
+    let (mut closed, mut confidence) =
+        dense(&past.waiting, age, POSSIBLE_REQUESTS).or_else(|| spread(past, age))?;
+    if confidence == Confidence::Possible
+        && let Some(sure) = spread(past, age).filter(|(_, sure)| *sure < confidence)
+    {
+        (closed, confidence) = sure;
+    }
+    let share = share(&past.waiting, &closed);
     let has = verb(confidence, "has", "may have");
-    let timeout = as_timeout(cluster.mean);
+    let is_spread = closed.to.saturating_sub(closed.from) > narrow(closed.from);
+    let (when, timeout, looks) = if is_spread {
+        let seconds = closed.from / 1_000;
+        (
+            format!("{} to {} s", tenths(closed.from), tenths(closed.to)),
+            format!("about {seconds} s"),
+            ", and looks once in a while what is over it",
+        )
+    } else {
+        (format!("{} s", tenths(closed.mean)), as_timeout(closed.mean), "")
+    };
     let text = format!(
-        "{share} closes without a response happened {at} s after the request was sent: {} {has} a timeout of {timeout} for requests.",
+        "{share} closes without a response happened {when} after the request was sent: {} {has} a timeout of {timeout} for requests{looks}.",
         e.peer()
     );
+    let whose = match e.module {
+        Some("fastcgi") => "PHP-FPM's request_terminate_timeout",
+        Some("uwsgi") => "uWSGI's harakiri",
+        _ => "a write timeout, or one of the supervisor that kills workers",
+    };
     let finding = Finding::new(Code::RequestTimeout, confidence, text);
-    let mut finding = facts(finding, age, &past.waiting, &cluster).advise(format!(
-        "Raise the upstream's own timeout of {timeout} (a write timeout, or one of the supervisor that kills workers), or find what takes a request so long."
+    let mut finding = facts(finding, age, &past.waiting, &closed).advise(format!(
+        "Raise the upstream's own timeout of {timeout} ({whose}), or find what takes a request so long."
     ));
+    let at = if is_spread { "" } else { "at " };
     finding.clause = Some(format!(
-        "{share} closes without a response happened at {at} s: it {has} a timeout of {timeout} for requests"
+        "{share} closes without a response happened {at}{when}: it {has} a timeout of {timeout} for requests"
     ));
     Some(finding)
+}
+
+/// The ages that a supervisor closes at that looks once in a while, if nearly all of the latest
+/// closes are among them. That they are spread a little is no evidence, as those of crashes are, too:
+/// it has to close the oldest, or to go on for long.
+fn spread(past: &Past, age: u64) -> Option<(Cluster, Confidence)> {
+    let closes = &past.waiting;
+    let reach = |from: u64| from.saturating_add(looks_every(from));
+    let around = |from: u64| {
+        let near = |cluster: &&Cluster| cluster.from >= from && cluster.to <= reach(from);
+        closes.clusters.iter().filter(near).copied().reduce(Cluster::joined)
+    };
+    let windows = closes.clusters.iter().filter_map(|first| around(first.from));
+    // This close may not have been counted yet.
+    let reaches = |window: &Cluster| (window.from..=reach(window.from)).contains(&age);
+    let window = windows.filter(reaches).max_by_key(|window| window.latest)?;
+    if window.latest.saturating_mul(16) < closes.latest.saturating_mul(15) {
+        return None;
+    }
+    let Spared { younger, older } = past.spared;
+    let oldest_first = older.saturating_mul(8) <= younger;
+    let confidence = match window.latest {
+        LIKELY.. if oldest_first && younger >= LIKELY_SPARED => Confidence::Likely,
+        POSSIBLE_REQUESTS.. if oldest_first && younger >= POSSIBLE_SPARED => Confidence::Possible,
+        POSSIBLE_SPREAD.. if older == 0 => Confidence::Possible,
+        _ => return None,
+    };
+    Some((window, confidence))
 }
 
 /// The ages that are like this one, if most of the latest closes are.
@@ -97,6 +154,11 @@ fn dense(closes: &Closes, age: u64, possible: u64) -> Option<(Cluster, Confidenc
         _ => return None,
     };
     Some((*cluster, confidence))
+}
+
+/// Ages that are this near to each other are told as one.
+fn narrow(from: u64) -> u64 {
+    (from / 8).max(100)
 }
 
 /// Whether the upstream closes connections in the middle of requests about as often as idle ones:

@@ -71,7 +71,7 @@ codes! {
         [Age, From, To, AtAge, Closes, Latest, LatestAtAge, KeepaliveTimeout, Set];
     RequestTimeout = "request_timeout",
         "the upstream closes connections when a request has taken a certain time: a timeout of its own",
-        "It closed or reset the connection before the response was complete in its header, and the request had been with it for as long as those of most such closes before: as for `idle_timeout`; of closes within a tenth of a second three are counted. `likely` from 6 closes on, `possible` from 4 that are within a twentieth.",
+        "It closed or reset the connection before the response was complete in its header, and the request had been with it for as long as those of most such closes before: as for `idle_timeout`; of closes within a tenth of a second three are counted. `likely` from 6 closes on, `possible` from 4 that are within a twentieth. A supervisor that looks once in a while closes at ages that are spread: over a second, or a third of the timeout where that is more (PHP-FPM). Where 15 of the latest 16 closes are in such a span, it is given if it is the oldest that are closed: `likely` from 6 closes on if 4 requests that were under way, and younger than all that were closed, lived on until the next look, `possible` from 4 and 2, or from 16 closes if nothing speaks against it.",
         "Which timeout it is, and of what: the server's, a supervisor's that kills workers, a device's between. Requests that always crash after the same work look alike.",
         [Age, From, To, AtAge, Closes, Latest, LatestAtAge];
     Flapping = "flapping",

@@ -76,6 +76,21 @@ pub struct Cluster {
     pub latest: u64,
 }
 
+impl Cluster {
+    /// Both as one.
+    pub(crate) fn joined(self, other: Cluster) -> Cluster {
+        let count = self.count.saturating_add(other.count);
+        let sum = |cluster: Cluster| cluster.mean.saturating_mul(cluster.count);
+        Cluster {
+            from: self.from.min(other.from),
+            to: self.to.max(other.to),
+            mean: sum(self).saturating_add(sum(other)).checked_div(count).unwrap_or(self.mean),
+            count,
+            latest: self.latest.saturating_add(other.latest),
+        }
+    }
+}
+
 impl Closes {
     /// Of the latest, how many have their bit set: the newest has the lowest.
     pub(super) fn outlived(&self, bits: u64) -> u64 {

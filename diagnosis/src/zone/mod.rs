@@ -16,6 +16,7 @@ mod past;
 mod rate;
 pub mod ring;
 mod slots;
+mod sweeps;
 mod table;
 mod timeline;
 
@@ -28,6 +29,8 @@ pub use past::{Close, Noted, Past};
 pub(crate) use past::{Reach, idle, reach, worked_on};
 pub use rate::Allowed;
 pub use slots::{Attempted, PeerSlot, UpstreamSlot};
+pub use sweeps::Spared;
+pub(crate) use sweeps::looks_every;
 pub use timeline::{STEP, Step};
 
 /// The peer that stands for those without a place of their own.

@@ -1,6 +1,6 @@
 //! What a failed attempt tells of its peer, and what is known of a peer from before.
 
-use super::{Closes, Outage};
+use super::{Closes, Outage, Spared};
 use crate::cause::{Cause, Phase};
 use crate::record::Attempt;
 
@@ -135,6 +135,8 @@ pub struct Past {
     pub outlived: u64,
     /// How long requests had been with the upstream when it closed ([`Close::Waiting`]).
     pub waiting: Closes,
+    /// Of these, which lived on when others were closed.
+    pub spared: Spared,
 }
 
 #[cfg(test)]

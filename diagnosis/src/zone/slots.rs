@@ -6,6 +6,7 @@ use super::ages::{Ages, LEAST};
 use super::histogram::{CONNECT, HEADER, Histogram};
 use super::outages::Outages;
 use super::past::{Close, Noted, Past, Reach, reach};
+use super::sweeps::Sweeps;
 use super::table::{Label, Slot};
 use crate::cause::Cause;
 use crate::outcome::Outcome;
@@ -70,6 +71,8 @@ pub struct PeerSlot {
     outlived: AtomicU64,
     /// How long requests had been waiting for an answer when their connections were closed.
     waiting: Ages,
+    /// Whether it is the oldest of them that are closed.
+    sweeps: Sweeps,
 }
 
 impl Default for PeerSlot {
@@ -92,6 +95,7 @@ impl Default for PeerSlot {
             idle: Ages::default(),
             outlived: AtomicU64::new(0),
             waiting: Ages::default(),
+            sweeps: Sweeps::default(),
         }
     }
 }
@@ -119,6 +123,7 @@ impl Slot for PeerSlot {
         self.outages.clear();
         self.idle.clear();
         self.waiting.clear();
+        self.sweeps.clear();
     }
 }
 
@@ -198,6 +203,9 @@ impl PeerSlot {
             }
             Some(Close::Waiting(age)) => {
                 self.waiting.count(age, noted.at, CRASHES);
+                if age >= LEAST {
+                    self.sweeps.count(age, noted.at);
+                }
             }
             None => {}
         }
@@ -245,6 +253,7 @@ impl PeerSlot {
             outlived: idle.outlived(self.outlived.load(Relaxed)),
             idle,
             waiting: self.waiting.read(),
+            spared: self.sweeps.read(),
         }
     }
 

@@ -21,6 +21,8 @@ pub(crate) enum Kind {
     Hangs,
     /// Closes connections when a request has taken a certain time; crashes now and then.
     RequestTimeout,
+    /// As above, closed by a supervisor that looks once in a while what has taken too long.
+    Supervised,
     /// A keep-alive timeout, a request timeout, crashes, and outages.
     Mix,
     /// Nobody is at the address, or ever was.
@@ -38,13 +40,14 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    pub(crate) const ALL: [Kind; 13] = [
+    pub(crate) const ALL: [Kind; 14] = [
         Kind::Keepalive,
         Kind::ChangedKeepalive,
         Kind::Crashes,
         Kind::PeriodicCrashes,
         Kind::Hangs,
         Kind::RequestTimeout,
+        Kind::Supervised,
         Kind::Mix,
         Kind::Stale,
         Kind::SlowStart,
@@ -80,6 +83,9 @@ pub(crate) struct Backend {
     /// Keep-alive timeouts: from when on, how long, and how much longer at most.
     idle: Vec<(Ms, Ms, Ms)>,
     pub(crate) request_timeout: Option<(Ms, Ms)>,
+    /// When a supervisor looks, if it is one that closes what is over that: every so often, from
+    /// when on.
+    looks: Option<(Ms, Ms)>,
     /// How often a request makes its process crash.
     crashes: f64,
     /// When it does not listen: from, to.
@@ -121,6 +127,7 @@ impl Backend {
             silent: false,
             idle: Vec::new(),
             request_timeout: None,
+            looks: None,
             crashes: 0.0,
             down: Vec::new(),
             graceful: rng.bool(),
@@ -173,6 +180,17 @@ impl Backend {
             }
             Kind::RequestTimeout => {
                 self.add_request_timeout(rng);
+                self.crashes = 0.01 * rng.f64();
+            }
+            Kind::Supervised => {
+                self.add_request_timeout(rng);
+                let most = if rng.bool() { 5 } else { 60 };
+                let timeout = rng.u64(2..=most) * 1_000;
+                // As gunicorn's and uWSGI's masters do, or as PHP-FPM's.
+                let every = if rng.bool() { 1_000 } else { timeout / 3 };
+                self.request_timeout = Some((timeout, every));
+                self.looks = Some((every, rng.u64(..every)));
+                self.slow = (0.02 + 0.5 * rng.f64() * rng.f64(), timeout * 3);
                 self.crashes = 0.01 * rng.f64();
             }
             Kind::Mix => {
@@ -262,7 +280,14 @@ impl Backend {
         if let Some((timeout, late)) = self.request_timeout
             && took >= timeout
         {
-            took = timeout + rng.u64(..=late);
+            took = match self.looks {
+                // With what a process takes to end.
+                Some((every, from)) => {
+                    let over = (now + timeout).saturating_sub(from);
+                    over.div_ceil(every) * every + from - now + rng.u64(..40)
+                }
+                None => timeout + rng.u64(..=late),
+            };
             why = Some(Why::RequestTimeout);
         }
         if rng.f64() < self.crashes {

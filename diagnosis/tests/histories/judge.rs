@@ -25,8 +25,13 @@ pub(crate) fn is_right(finding: &Finding, seen: &Seen, backend: &Backend) -> boo
             seen.why == Why::IdleTimeout && near(timeout, time(Key::From), time(Key::To))
         }
         Code::RequestTimeout => {
-            let timeout = backend.request_timeout.map(|(timeout, _)| timeout);
-            seen.why == Why::RequestTimeout && near(timeout, time(Key::From), time(Key::To))
+            let (from, to) = (time(Key::From), time(Key::To));
+            seen.why == Why::RequestTimeout
+                && backend.request_timeout.is_some_and(|(timeout, late)| {
+                    // Of one that looks once in a while it is not said when.
+                    let late = if backend.kind == Kind::Supervised { late } else { 0 };
+                    near(Some(timeout), from.saturating_sub(late), to)
+                })
         }
         Code::WentAway => seen.why == Why::Down && backend.kind != Kind::Stale,
         Code::NeverConnected => backend.kind == Kind::Stale,

@@ -1,5 +1,5 @@
 use super::*;
-use crate::zone::{Closes, Cluster};
+use crate::zone::{Closes, Cluster, Spared};
 
 fn closes(count: u64, total: u64) -> Closes {
     let latest = total.min(16);
@@ -131,4 +131,69 @@ fn near_misses_of_a_request_timeout() {
         past.waiting = Closes::default();
     });
     assert!(idle.is_silent(code));
+}
+
+/// Closed by a supervisor with a timeout of 2 s that looks once a second.
+fn supervised() -> Case {
+    let cluster = |from, to, count| Cluster { from, to, mean: from, count, latest: count };
+    let clusters =
+        vec![cluster(2_020, 2_260, 3), cluster(2_410, 2_410, 1), cluster(2_700, 2_900, 2)];
+    case(Cause::ClosedBeforeResponse).with(|case| case.failed.tcp = tcp(9, 2_410)).with_past(
+        |past| {
+            past.waiting = Closes { total: 8, latest: 6, clusters };
+            past.spared = Spared { younger: 4, older: 0 };
+        },
+    )
+}
+
+#[test]
+fn a_supervisor_that_looks_once_in_a_while() {
+    supervised().expect(
+        Code::RequestTimeout,
+        Confidence::Likely,
+        "6 of the latest 6 closes without a response happened 2.0 to 2.9 s after the request was sent: 10.0.3.7:8080 has a timeout of about 2 s for requests, and looks once in a while what is over it.",
+        r#"{"age":2.410,"from":2.020,"to":2.900,"at_age":6,"closes":8,"latest":6,"latest_at_age":6}"#,
+        "Raise the upstream's own timeout of about 2 s (a write timeout, or one of the supervisor that kills workers), or find what takes a request so long.",
+    );
+    for (module, whose) in
+        [("fastcgi", "(PHP-FPM's request_terminate_timeout)"), ("uwsgi", "(uWSGI's harakiri)")]
+    {
+        let case = supervised().with(|case| case.module = module);
+        let advice = case.find(Code::RequestTimeout).unwrap().advice.unwrap();
+        assert!(advice.contains(whose), "{advice}");
+        case.check_advice();
+    }
+    // PHP-FPM looks three times in the timeout.
+    let slow = supervised().with(|case| case.failed.tcp = tcp(9, 38_000)).with_past(|past| {
+        let cluster = |from, to| Cluster { from, to, mean: from, count: 8, latest: 8 };
+        past.waiting.clusters = vec![cluster(30_100, 33_000), cluster(35_000, 39_900)];
+        (past.waiting.total, past.waiting.latest) = (16, 16);
+    });
+    assert!(slow.find(Code::RequestTimeout).unwrap().text.contains("a timeout of about 30 s"));
+    // With one request at a time nothing shows that the oldest are closed.
+    let alone = slow.with_past(|past| past.spared = Spared::default());
+    assert_eq!(alone.sure(Code::RequestTimeout), Confidence::Possible);
+}
+
+#[test]
+fn near_misses_of_a_supervisor() {
+    let code = Code::RequestTimeout;
+    let spared =
+        |younger, older| supervised().with_past(|past| past.spared = Spared { younger, older });
+    assert_eq!(spared(32, 4).sure(code), Confidence::Likely);
+    assert_eq!(spared(3, 0).sure(code), Confidence::Possible);
+    // Older ones lived on, or it is not known who did.
+    for (younger, older) in [(4, 1), (31, 4), (1, 0), (0, 0)] {
+        assert!(spared(younger, older).is_silent(code), "{younger} {older}");
+    }
+    // Too few; other ages too; ages that are too far apart.
+    let few = supervised().with_past(|past| {
+        past.waiting.clusters.truncate(1);
+        (past.waiting.total, past.waiting.latest) = (3, 3);
+    });
+    assert!(few.is_silent(code));
+    assert!(supervised().with_past(|past| past.waiting.latest = 7).is_silent(code));
+    assert!(supervised().with_past(|past| past.waiting.clusters[2].to = 3_400).is_silent(code));
+    // This one was closed at another age.
+    assert!(supervised().with(|case| case.failed.tcp = tcp(9, 3_500)).is_silent(code));
 }
