@@ -26,7 +26,7 @@ mod uwsgi;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use t::diag::{Seen, assert_in};
+use t::diag::{self, Seen, assert_in};
 use t::{Client, Nginx, Response};
 
 /// How long something may take that takes no time.
@@ -63,6 +63,46 @@ fn give_up(nginx: &Nginx, requests: usize) -> Instant {
         assert_eq!(answer(client).status, 502);
     }
     sent
+}
+
+/// How often requests are given up until that is told as a timeout. Of what a supervisor closes in
+/// one look nothing shows that it closes what is too old; few rounds are within one.
+const ROUNDS: usize = 4;
+
+/// Has requests given up, round by round when the server is ready, until the operator is told that
+/// it has a timeout for them, which is this one. Before that he is told that it may.
+fn give_up_until_told(
+    nginx: &Nginx,
+    requests: usize,
+    which: &str,
+    ready: impl Fn(usize),
+    check: impl Fn(&Seen, Instant),
+) {
+    for round in 0..ROUNDS {
+        ready(round);
+        let sent = give_up(nginx, requests);
+        let mut known = false;
+        for n in round * requests..(round + 1) * requests {
+            let seen = diag::seen(nginx, n);
+            check(&seen, sent);
+            if seen.codes().first() == Some(&"request_timeout") {
+                let likely = seen.finding("request_timeout")["confidence"] == "likely";
+                let has = if likely { "has" } else { "may have" };
+                told(
+                    &seen,
+                    &["closes without a response happened", &format!("it {has} a timeout of")],
+                    &["Raise the upstream's own timeout of", which],
+                );
+                known |= likely;
+            } else {
+                told(&seen, &[], &["in the upstream's log"]);
+            }
+        }
+        if known {
+            return;
+        }
+    }
+    panic!("nobody is told of a timeout");
 }
 
 fn answer(asked: &mut Client) -> Response {

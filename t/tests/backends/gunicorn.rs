@@ -9,7 +9,7 @@ use t::diag;
 use t::ports::Reservation;
 use t::{Backend, Nginx, Signal};
 
-use crate::{answer, ask, ask_with, expect_age, give_up, told};
+use crate::{answer, ask, ask_with, expect_age, give_up_until_told, told};
 
 const WORKERS: usize = 8;
 
@@ -45,16 +45,14 @@ fn worker(gunicorn: &Backend, path: &str, n: usize) -> u32 {
 }
 
 /// Guards against requests that take too long being laid to a crash, or to nginx. The operator is
-/// to be told that the server itself gives them up after 2 s, which its log says, too.
+/// to be told that the server itself gives them up after 2 s, which its log says, too: the timeout is
+/// to be raised, or the requests made faster.
 #[test]
 fn gives_up_what_takes_too_long() {
     let port = Reservation::v4().expect("a port");
     let gunicorn = gunicorn(&port, WORKERS, "2");
     let nginx = nginx(&port);
-    let sent = give_up(&nginx, WORKERS);
-    gunicorn.wait_for("WORKER TIMEOUT", WORKERS);
-    for n in 0..WORKERS {
-        let seen = diag::seen(&nginx, n);
+    let check = |seen: &diag::Seen, sent: Instant| {
         let attempt = json!({
             "peer": port.addr().to_string(), "cause": "closed_before_response",
             "reused": false, "errno": null, "bytes_received": 0, "status": 502,
@@ -65,9 +63,12 @@ fn gives_up_what_takes_too_long() {
             &json!({"outcome": "failed", "phase": "header", "attempts": [attempt]}),
         );
         // The master looks once a second.
-        expect_age(&seen, 1.9, sent);
-        told(&seen, &["closed the connection without sending"], &["a timeout of its own"]);
-    }
+        expect_age(seen, 1.9, sent);
+        told(seen, &["closed the connection without sending"], &[]);
+    };
+    let ready = |round: usize| drop(gunicorn.wait_for("Booting worker", WORKERS * (round + 1)));
+    give_up_until_told(&nginx, WORKERS, "the supervisor that kills workers", ready, check);
+    gunicorn.wait_for("WORKER TIMEOUT", WORKERS);
     diag::finish(&nginx);
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use t::{Client, Gate, Nginx, Upstream, diag, script};
+use t::{Client, Gate, Nginx, Upstream, diag, script, span};
 
 use crate::{Ages, group, pass};
 
@@ -92,6 +92,108 @@ fn expect(seen: &diag::Seen, addr: &str, ages: &Ages, likely: bool) {
         "; {count} of {count} closes without a response happened at {at} s: it {has} a timeout of {timeout} for requests."
     );
     assert!(seen.variable("summary").ends_with(&clause), "{}", seen.variable("summary"));
+}
+
+/// A server that holds requests until it is told to close them, and nginx with so many of them, each
+/// some time after the one before.
+struct Held {
+    _up: Upstream,
+    addr: String,
+    nginx: Nginx,
+    gates: Vec<Gate>,
+    asked: Vec<Client>,
+}
+
+impl Held {
+    fn new(count: usize) -> Self {
+        let gates: Vec<Gate> = (0..count).map(|_| Gate::new()).collect();
+        let up = {
+            let gates = gates.clone();
+            Upstream::tcp(move |index, conn| {
+                let _ = conn.read_request();
+                conn.wait(&gates[index]);
+            })
+        };
+        let nginx = Nginx::start(group(&format!("server {};", up.addr()), ""));
+        let mut asked = Vec::new();
+        for n in 0..count {
+            asked.push(ask(&nginx, ""));
+            up.wait_requests(n + 1);
+            pass(APART);
+        }
+        Self { addr: up.addr(), _up: up, nginx, gates, asked }
+    }
+
+    /// Closes these at once.
+    fn close(&mut self, which: std::ops::Range<usize>) {
+        self.gates[which.clone()].iter().for_each(Gate::open);
+        self.asked[which].iter_mut().for_each(|client| failed(client, 502));
+    }
+}
+
+/// Guards against a supervisor that looks once a second, as gunicorn's and uWSGI's do, being taken
+/// for crashes: it closes at ages that are spread, and what shows it is that it closes the oldest.
+#[test]
+fn given_up_by_a_supervisor() {
+    assert!((0..4).any(|_| supervisor_closes()), "the ages of closes were too far apart");
+}
+
+/// Whether the ages were as near to each other as it takes.
+fn supervisor_closes() -> bool {
+    const COUNT: usize = 8;
+    let mut held = Held::new(COUNT);
+    // The first is older than a second by 0.3 s now, the fourth is not yet.
+    pass(340);
+    held.close(0..3);
+    pass(1_000);
+    held.close(3..COUNT);
+    let ages: Vec<f64> = (0..COUNT).map(|n| age(&diag::seen(&held.nginx, n))).collect();
+    let least = ages.iter().copied().fold(f64::MAX, f64::min);
+    let most = ages.iter().copied().fold(0.0, f64::max);
+    let near = least >= 0.91 && most - least < 1.1;
+    if near {
+        (0..3).for_each(|n| drop(diag::seen(&held.nginx, n).is_silent("request_timeout")));
+        let seen = diag::seen(&held.nginx, COUNT - 1);
+        let evidence = &seen.finding("request_timeout")["evidence"];
+        let [from, to] = ["from", "to"].map(|end| span(&evidence[end]));
+        // "0.97 s", where it is below one.
+        let from = from.strip_suffix(" s").expect("seconds").to_owned();
+        seen.finds(
+            "request_timeout",
+            "likely",
+            &format!("8 of 8 closes without a response happened {from} to {to} after the request was sent: {} has a timeout of about 1 s for requests, and looks once in a while what is over it.", held.addr),
+            &json!({
+                "age": [0.9, 3.0], "from": least, "to": most, "at_age": COUNT, "closes": COUNT,
+                "latest": 6, "latest_at_age": 6,
+            }),
+        );
+        seen.advises(
+            "request_timeout",
+            "Raise the upstream's own timeout of about 1 s (a write timeout, or one of the supervisor that kills workers), or find what takes a request so long.",
+        );
+        let clause = format!(
+            "; 8 of 8 closes without a response happened {from} to {to}: it has a timeout of about 1 s for requests."
+        );
+        assert!(seen.variable("summary").ends_with(&clause), "{}", seen.variable("summary"));
+    }
+    diag::finish(&held.nginx);
+    near
+}
+
+/// Guards against ages that are as near to each other being enough for that: here younger requests
+/// are closed while older ones live on.
+#[test]
+fn younger_ones_first() {
+    const COUNT: usize = 8;
+    let mut held = Held::new(COUNT);
+    pass(950);
+    held.close(5..COUNT);
+    pass(200);
+    held.close(0..5);
+    for n in 0..COUNT {
+        diag::seen(&held.nginx, n).is_silent("request_timeout");
+    }
+    diag::finish(&held.nginx);
 }
 
 /// Guards against requests that crash, each after some work of its own, being told as given up.
