@@ -102,7 +102,9 @@ fn give_up_until_told(
             return;
         }
     }
-    panic!("nobody is told of a timeout");
+    let age = |n| diag::seen(nginx, n).attempt(0)["elapsed"].as_f64().expect("a time");
+    let ages: Vec<f64> = (0..ROUNDS * requests).map(age).collect();
+    panic!("nobody is told of a timeout; ages: {ages:?}");
 }
 
 fn answer(asked: &mut Client) -> Response {
