@@ -163,10 +163,10 @@ causes! {
         "Look for a crash, a worker that was killed or a timeout of its own in the upstream's log at that moment; a port that wants TLS closes like this too.";
     ClosedInHeader = "closed_in_header", Some(Header), "http_response_incomplete",
         "{peer} closed the connection in the middle of the response header",
-        "Look for a crash or a killed worker in the upstream's log at that moment.";
+        "Look for a crash or a killed worker in the upstream's log at that moment: out of memory (dmesg or journalctl -k), SIGKILL by its supervisor, a segfault.";
     ConnectionReset = "connection_reset", Some(Header), "connection_terminated",
         "{peer} reset the connection",
-        "Look for a crash in the upstream's log, or for a device between that resets connections.";
+        "Look for a crash or a killed worker in the upstream's log, or for a device between that resets connections.";
     HeaderTooBig = "header_too_big", Some(Header), "http_response_header_section_size",
         "{peer} sent a response header larger than nginx's buffer for it",
         "Raise the buffer size of the protocol in use (proxy_buffer_size), or make the upstream send less: large Set-Cookie headers are the usual reason.";
@@ -187,7 +187,7 @@ causes! {
         "Find what the upstream is waiting for; raise proxy_read_timeout only where so long an answer is expected.";
     ResponseTruncated = "response_truncated", Some(Body), "http_response_incomplete",
         "{peer} closed the connection before the body was complete",
-        "Look for a crash or a killed worker in the upstream's log at that moment.";
+        "Look for a crash or a killed worker in the upstream's log at that moment: out of memory (dmesg or journalctl -k), SIGKILL by its supervisor, a segfault.";
     BodyTimedOut = "body_timed_out", Some(Body), "connection_read_timeout",
         "{peer} stopped sending in the middle of the body",
         "Find what the upstream is waiting for; raise proxy_read_timeout only where such pauses are expected.";

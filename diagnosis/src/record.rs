@@ -261,12 +261,16 @@ pub struct Attempt {
     /// When it failed: milliseconds of nginx's clock.
     #[serde(skip)]
     pub failed_at: Option<u64>,
+    /// How long ago the request was sent, by nginx's own clock: known where all of it was sent at
+    /// once, and needed where the kernel does not tell, of a unix socket.
+    #[serde(skip)]
+    pub waited: Option<Seconds>,
     /// TLS or HTTP/2 is spoken on the connection: what the kernel received last can be an alert or
     /// a frame of theirs, sent before the close.
     #[serde(skip)]
     pub framed: bool,
-    /// The kernel knows that all of the request has arrived (`tcpi_unacked` and
-    /// `tcpi_notsent_bytes` are 0), or that it has not.
+    /// The kernel knows that all of the request has arrived at the peer's, which is not to say that
+    /// a process has read it; or that it has not.
     #[serde(skip)]
     pub arrived: Option<bool>,
     /// What the FastCGI application wrote to stderr.
@@ -392,6 +396,9 @@ pub struct PeerReport {
     /// A backup server.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub backup: bool,
+    /// `max_fails`, for conclusions.
+    #[serde(skip)]
+    pub max_fails: u64,
     /// The failure that took it out, or where it is not out, the last one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_cause: Option<Cause>,

@@ -9,6 +9,7 @@ use nginx_sys::{
 
 use crate::ffi::command::Directive;
 use crate::ffi::conf::{Conf, VariableIndex};
+use crate::ffi::keepalive::KeepaliveTimeout;
 use crate::ffi::log::{self as error_log, Heads};
 use crate::ffi::time;
 use crate::ffi::watch::Groups;
@@ -59,6 +60,8 @@ pub(crate) struct MainConf {
     pub(crate) groups: Groups,
     /// Where their peers are counted.
     pub(crate) places: Places,
+    /// Where they have their `keepalive_timeout`.
+    pub(crate) keepalive_timeout: Option<KeepaliveTimeout>,
     /// `$request_id`.
     pub(crate) request_id: Option<VariableIndex>,
     /// Some block has `upstream_diag on`.
@@ -190,6 +193,7 @@ pub(crate) fn after(cf: &mut Conf<'_>) -> bool {
         return true;
     }
     let request_id = cf.variable_index(b"request_id");
+    let keepalive_timeout = cf.keepalive_timeout();
     let groups = cf.watch_upstreams();
     let have = groups.peers().map(|(_, peers)| peers.len()).fold(0, usize::saturating_add);
     if let Some(error) = cf.main_conf().and_then(|main| main.lack_of_room(have)) {
@@ -198,6 +202,7 @@ pub(crate) fn after(cf: &mut Conf<'_>) -> bool {
     if let Some(main) = cf.main_conf() {
         main.request_id = request_id;
         main.groups = groups;
+        main.keepalive_timeout = keepalive_timeout;
         main.places = Places::new(have);
     }
     request_id.is_some() && cf.add_log_handler()

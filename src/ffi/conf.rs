@@ -14,6 +14,7 @@ use nginx_sys::{
 };
 use ngx::core::NGX_CONF_OK;
 
+use super::keepalive::KeepaliveTimeout;
 use super::module;
 use super::output::{Condition, OpenFile, Syslog};
 use super::string;
@@ -158,6 +159,13 @@ impl<'a> Conf<'a> {
             variable.data = at;
         }
         true
+    }
+
+    /// Where upstream blocks have their `keepalive_timeout`.
+    pub(crate) fn keepalive_timeout(&self) -> Option<KeepaliveTimeout> {
+        // SAFETY: the cycle being made has its modules before its configuration is read
+        // (ngx_init_cycle).
+        unsafe { KeepaliveTimeout::find(self.raw.cycle.as_ref()?) }
     }
 
     /// Watches the upstream requests of every group of servers.

@@ -9,6 +9,7 @@ pub(crate) mod conf;
 pub(crate) mod filter;
 pub(crate) mod guard;
 pub(crate) mod hooks;
+pub(crate) mod keepalive;
 pub(crate) mod log;
 pub(crate) mod module;
 pub(crate) mod output;

@@ -20,6 +20,16 @@ pub(crate) const ERROR: Kind = NGX_HTTP_UPSTREAM_FT_ERROR;
 pub(crate) const TIMEOUT: Kind = NGX_HTTP_UPSTREAM_FT_TIMEOUT;
 /// `invalid_header`.
 pub(crate) const INVALID_HEADER: Kind = NGX_HTTP_UPSTREAM_FT_INVALID_HEADER;
+/// The upstream's own answer with this status (`ngx_http_upstream_test_next`).
+pub(crate) fn answered(status: u16) -> Option<Kind> {
+    match status {
+        502 => Some(NGX_HTTP_UPSTREAM_FT_HTTP_502),
+        503 => Some(NGX_HTTP_UPSTREAM_FT_HTTP_503),
+        504 => Some(NGX_HTTP_UPSTREAM_FT_HTTP_504),
+        _ => None,
+    }
+}
+
 /// `non_idempotent`, which is none, but a condition for all.
 pub(crate) const NON_IDEMPOTENT: Kind = NGX_HTTP_UPSTREAM_FT_NON_IDEMPOTENT;
 
@@ -62,9 +72,11 @@ pub(crate) struct Retry {
     pub(crate) tries: u64,
     /// `proxy_next_upstream_timeout`, milliseconds; 0 for no limit.
     pub(crate) timeout: u64,
-    /// Tries left (`u->peer.tries`). Right where nginx has given the peer back and has looked at
-    /// this itself (`ngx_http_upstream_next`): then one that it gives in addition, where a reused
-    /// connection failed, is counted, and for a single server there is no other.
+    /// Tries left (`u->peer.tries`). When nginx has given a failed peer back and has looked at this
+    /// itself (`ngx_http_upstream_next`), one that it gives in addition, where a reused connection
+    /// failed, is counted, and for a single server there is no other. A peer that answered is given
+    /// back only after the end: nginx goes on if there are more than that one
+    /// (`ngx_http_upstream_test_next`).
     pub(crate) left: u64,
     /// Milliseconds since the first server was chosen.
     pub(crate) elapsed: u64,
@@ -86,7 +98,7 @@ impl Upstream<'_> {
             kinds: Kinds(conf.next_upstream),
             tries: conf.next_upstream_tries as u64,
             timeout: conf.next_upstream_timeout as u64,
-            left: peer.tries as u64,
+            left: (peer.tries as u64).saturating_sub(u64::from(!peer.sockaddr.is_null())),
             elapsed: time::current_msec().saturating_sub(peer.start_time as u64),
             may_have_changed_something: sent && request.method & methods != 0,
             request_is_gone: sent && request.request_body_no_buffering() != 0,

@@ -60,6 +60,15 @@ pub(crate) fn peek(fd: i32, limit: usize) -> Vec<u8> {
     bytes
 }
 
+/// Bytes on a TCP socket that the other end's kernel has not acknowledged, those not sent yet
+/// included (SIOCOUTQ, tcp(7)). One that it acknowledged, its process may not have read.
+pub(crate) fn unacknowledged(fd: i32) -> Option<usize> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the kernel writes an int.
+    let done = unsafe { libc::ioctl(fd, libc::TIOCOUTQ, &raw mut bytes) };
+    usize::try_from(bytes).ok().filter(|_| done == 0)
+}
+
 /// The process that listens on the unix socket at the other end (`SO_PEERCRED`, unix(7)): its id
 /// when it began to. `None` for any other socket.
 pub(crate) fn listening_process(fd: i32) -> Option<i32> {

@@ -12,6 +12,9 @@ use nginx_sys::{
 use super::request::Request;
 use super::{module, socket, string};
 
+/// Bytes that a socket takes in one go, with room to spare: Linux's take some 200k.
+const AT_ONCE: u64 = 64 * 1_024;
+
 /// Identity of an upstream request while the request's pool lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct UpstreamId(usize);
@@ -130,6 +133,14 @@ impl<'a> Upstream<'a> {
     /// `u->request_body_sent`.
     pub(crate) fn request_body_sent(&self) -> bool {
         self.raw().request_body_sent() != 0
+    }
+
+    /// Whether all of the request was sent when the connection stood: it did not have to wait for
+    /// its client, nor for room.
+    pub(crate) fn sent_at_once(&self) -> bool {
+        self.request_body_sent()
+            && self.request().request_body_no_buffering() == 0
+            && self.bytes_sent().is_some_and(|sent| sent <= AT_ONCE)
     }
 
     /// `u->header_sent`: the response header went to the client.

@@ -30,8 +30,21 @@ pub(super) fn context(
         host: host(upstream, failed),
         not_retried: not_retried(upstream, failed, peers),
         conditions: upstream.retry().map(|retry| retry.kinds.names()).unwrap_or_default(),
-        keepalive_timeout: None,
+        keepalive_timeout: keepalive_timeout(request, upstream, failed),
     }
+}
+
+/// When nginx itself closes idle connections of the block: asked where the upstream closed one.
+fn keepalive_timeout(
+    request: Request<'_>,
+    upstream: Upstream<'_>,
+    failed: &Attempt,
+) -> Option<Seconds> {
+    if failed.cause != Some(Cause::KeepaliveRace) {
+        return None;
+    }
+    let place = request.main_conf()?.keepalive_timeout?;
+    upstream.keepalive_timeout(place).map(Seconds::Millis)
 }
 
 fn siblings(
@@ -40,6 +53,18 @@ fn siblings(
     failed: &Attempt,
     peers: &[Peer],
 ) -> Vec<Sibling> {
+    // Only where the peer could not be reached it matters that others can.
+    if !matches!(
+        failed.cause,
+        Some(
+            Cause::ConnectionRefused
+                | Cause::SocketNotFound
+                | Cause::ConnectionTimedOut
+                | Cause::Unreachable
+        )
+    ) {
+        return Vec::new();
+    }
     let memory = request.main_conf().and_then(|main| main.memory);
     let (Some(memory), Some(group)) = (memory, upstream.group_name()) else { return Vec::new() };
     let now = time::current_msec();
@@ -48,8 +73,8 @@ fn siblings(
         .take(SIBLINGS)
         .filter_map(|peer| {
             let place = memory.find(group.as_bytes(), peer.name.as_bytes())?;
-            let history = place.peer.history(now);
-            Some(Sibling { ok: history.ok, last_ok: history.last_ok, state: Some(peer.state()) })
+            let (ok, last_ok) = place.peer.answered(now);
+            Some(Sibling { ok, last_ok, state: Some(peer.state()) })
         })
         .collect()
 }
@@ -57,13 +82,16 @@ fn siblings(
 /// Why nginx did not try again: the conditions of `ngx_http_upstream_next`, any one of which is
 /// enough. First whether there was anything left to try, as nothing else matters where that is not.
 fn not_retried(upstream: Upstream<'_>, failed: &Attempt, peers: &[Peer]) -> Option<NotRetried> {
-    let retry = upstream.retry()?;
-    match failed.phase? {
-        Phase::Body => return Some(NotRetried::ResponseStarted),
-        Phase::Resolve | Phase::Select => return None,
-        Phase::Connect | Phase::Tls | Phase::Send | Phase::Header => {}
+    let cause = failed.cause?;
+    match failed.phase {
+        Some(Phase::Body) => return Some(NotRetried::ResponseStarted),
+        Some(Phase::Connect | Phase::Tls | Phase::Send | Phase::Header) => {}
+        // What it answered itself failed in no phase.
+        None if cause == Cause::UpstreamResponse => {}
+        Some(Phase::Resolve | Phase::Select) | None => return None,
     }
-    let kind = kind(failed.cause?, upstream.state()?.status())?;
+    let kind = kind(cause, upstream.state()?.status())?;
+    let retry = upstream.retry()?;
     if retry.left == 0 {
         // nginx begins with the number of servers that are not marked down, or with the limit. The
         // limit is the reason only if it is below that.
@@ -95,8 +123,8 @@ fn kind(cause: Cause, status: u16) -> Option<retry::Kind> {
         | Cause::LocalFdsExhausted
         | Cause::WorkerConnectionsExhausted
         | Cause::InternalError
-        | Cause::Unknown
-        | Cause::UpstreamResponse => None,
+        | Cause::Unknown => None,
+        Cause::UpstreamResponse => retry::answered(status),
         Cause::HeaderTooBig
         | Cause::InvalidHeader
         | Cause::InvalidResponse

@@ -1,5 +1,6 @@
 //! The end of an upstream request, seen by the hook on its finalization.
 
+use diagnosis::{Attempt, Cause};
 use nginx_sys::{NGX_ERROR, NGX_HTTP_SPECIAL_RESPONSE, ngx_int_t};
 
 use super::answered_error;
@@ -21,8 +22,11 @@ pub(crate) fn finalized(request: Request<'_>, upstream: Upstream<'_>, rc: ngx_in
     }
     let Some(conf) = request.loc_conf().filter(|_| !request.is_post_action()) else { return };
     // Only now are the failures accounted for: peer.free() comes after the line.
-    let peers =
-        if noted || unexplained { peers::of(upstream).unwrap_or_default() } else { Vec::new() };
+    let answered_error = own_error(upstream);
+    let peers = match noted || unexplained || answered_error.is_some() {
+        true => peers::of(upstream).unwrap_or_default(),
+        false => Vec::new(),
+    };
     let error = NGX_HTTP_SPECIAL_RESPONSE as ngx_int_t;
     let last = request.states().len().saturating_sub(1);
     let own = request.last_states().len();
@@ -36,8 +40,10 @@ pub(crate) fn finalized(request: Request<'_>, upstream: Upstream<'_>, rc: ngx_in
             let peer = peers.iter().find(|peer| Some(peer.name.as_str()) == name);
             note.attempt.peer_state = peer.map(|peer| peer.report());
         }
-        if let Some(last) = group.notes.last().filter(|note| note.attempt.cause.is_some()) {
-            group.context = context(request, upstream, &last.attempt, &peers);
+        let noted = group.notes.last().map(|note| &note.attempt);
+        let noted = noted.filter(|attempt| attempt.cause.is_some());
+        if let Some(failed) = noted.or(answered_error.as_ref()) {
+            group.context = context(request, upstream, failed, &peers);
         }
         group.ended = Some(Final {
             last,
@@ -69,6 +75,13 @@ fn is_failure(request: Request<'_>, upstream: Upstream<'_>, rc: ngx_int_t) -> bo
     // With a complete header and nothing sent, a status is the upstream's own, intercepted.
     let intercepted = status && answered(upstream) && !upstream.header_sent();
     (status || rc == NGX_ERROR as ngx_int_t) && !intercepted && !request.client_gone()
+}
+
+/// The attempt that goes on, if the upstream answered it with an error of its own.
+fn own_error(upstream: Upstream<'_>) -> Option<Attempt> {
+    upstream.state().filter(|state| answered_error(state))?;
+    let peer = upstream.peer_name().map(diagnosis::text);
+    Some(Attempt { peer, cause: Some(Cause::UpstreamResponse), ..Attempt::default() })
 }
 
 fn answered(upstream: Upstream<'_>) -> bool {

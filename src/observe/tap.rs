@@ -153,6 +153,7 @@ fn report(peer: &Peer) -> PeerReport {
         state: state.state,
         unavailable_for: state.unavailable_for,
         backup: state.backup,
+        max_fails: state.max_fails,
         last_cause: None,
         last_failed: None,
     }
@@ -209,6 +210,14 @@ fn attempt(
     attempt.reused = Some(seen.reused);
     attempt.bytes_sent = upstream.bytes_sent();
     attempt.bytes_received = upstream.state().map(|state| state.bytes_received());
+    if attempt.cause == Some(Cause::ResponseTimedOut) && tcp.is_some() {
+        let left = upstream.fd().and_then(socket::unacknowledged);
+        attempt.arrived = left.map(|bytes| bytes == 0);
+    }
+    if tcp.is_none() && upstream.sent_at_once() {
+        let waited = connect_time.map(|time| elapsed.saturating_sub(time));
+        attempt.waited = waited.map(Seconds::Millis);
+    }
     attempt.tcp = tcp;
     attempt.framed =
         upstream.tls_handshaked().is_some() || matches!(seen.module, Some("grpc" | "proxy_v2"));

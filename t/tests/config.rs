@@ -176,7 +176,7 @@ fn good_configurations_pass() {
         (Http, ""),
         (Http, "upstream_diag on;"),
         (Http, "upstream_diag off;"),
-        (Http, "upstream_diag on; upstream_diag_zone 164k;"),
+        (Http, "upstream_diag on; upstream_diag_zone 168k;"),
         (Http, "upstream_diag_zone 64M; upstream_diag on;"),
         (Http, "upstream_diag_zone 1m peers=20; upstream_diag on;"),
         (Http, "upstream_diag_zone 1m events=20;"),

@@ -131,7 +131,7 @@ fn workers_share_and_survive_each_other() {
 fn workers_killed_under_load_leave_a_whole_zone() {
     const KILLED: u64 = 4;
     let dead = t::refused_port();
-    let nginx = Nginx::start(conf(&dead, "upstream_diag_zone 164k;").workers(2));
+    let nginx = Nginx::start(conf(&dead, "upstream_diag_zone 168k;").workers(2));
     // A worker that died with the lock: what is tested here, and nginx's own word for it.
     nginx.allow_log("\" was locked by ");
     let (stop, answered) = (AtomicBool::new(false), AtomicUsize::new(0));

@@ -3,7 +3,7 @@
 use super::{Code, Confidence, Evidence, Fact, Finding, Key};
 use crate::seconds::Seconds;
 use crate::words::numbers::{as_set, as_timeout, tenths};
-use crate::zone::{Close, Closes, Cluster, Past, Spared, looks_every};
+use crate::zone::{Close, Closes, Cluster, Past, Spared};
 
 /// Closes at one age that make it likely, and possible, that they are those of a timeout.
 const LIKELY: u64 = 6;
@@ -42,8 +42,11 @@ pub(super) fn idle_timeout(e: &Evidence<'_>) -> Option<Finding> {
     let is = verb(confidence, "is", "may be");
     let timeout = as_timeout(cluster.mean);
     let text = format!(
-        "{share} closes of reused connections happened {at} s after the last response: the keep-alive timeout of {} {is} {timeout}.",
-        e.peer()
+        "{share} closes of reused connections happened {at} s after the last response: the keep-alive timeout of {} {is} {timeout}{}.",
+        e.peer(),
+        configured
+            .map(|time| format!(", and nginx keeps idle connections for {}", as_timeout(time)))
+            .unwrap_or_default()
     );
     let set = as_set(cluster.from);
     let advice = format!("Set keepalive_timeout {set} in {}, or raise the backend's.", e.block());
@@ -64,9 +67,9 @@ pub(super) fn request_timeout(e: &Evidence<'_>) -> Option<Finding> {
     let Close::Waiting(age) = Close::of(e.failed)? else { return None };
     let past = e.past()?;
     let (mut closed, mut confidence) =
-        dense(&past.waiting, age, POSSIBLE_REQUESTS).or_else(|| spread(past, age))?;
+        dense(&past.waiting, age, POSSIBLE_REQUESTS).or_else(|| spread(e, past, age))?;
     if confidence == Confidence::Possible
-        && let Some(sure) = spread(past, age).filter(|(_, sure)| *sure < confidence)
+        && let Some(sure) = spread(e, past, age).filter(|(_, sure)| *sure < confidence)
     {
         (closed, confidence) = sure;
     }
@@ -106,9 +109,12 @@ pub(super) fn request_timeout(e: &Evidence<'_>) -> Option<Finding> {
 /// The ages that a supervisor closes at that looks once in a while, if nearly all of the latest
 /// closes are among them. That they are spread a little is no evidence, as those of crashes are, too:
 /// it has to close the oldest, or to go on for long.
-fn spread(past: &Past, age: u64) -> Option<(Cluster, Confidence)> {
+fn spread(e: &Evidence<'_>, past: &Past, age: u64) -> Option<(Cluster, Confidence)> {
     let closes = &past.waiting;
-    let reach = |from: u64| from.saturating_add(looks_every(from));
+    // Most look once a second, PHP-FPM's three times in the timeout; uWSGI's leaves a second out
+    // when it has workers to start again. With what a process takes to end.
+    let second = if e.module == Some("uwsgi") { 2_000 } else { 1_000 };
+    let reach = |from: u64| from.saturating_add((from / 3).max(second)).saturating_add(150);
     let around = |from: u64| {
         let near = |cluster: &&Cluster| cluster.from >= from && cluster.to <= reach(from);
         closes.clusters.iter().filter(near).copied().reduce(Cluster::joined)

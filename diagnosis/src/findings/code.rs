@@ -52,7 +52,7 @@ codes! {
     NothingListening = "nothing_listening",
         "no process of this host listens on the upstream's port or socket",
         "The cause is `connection_refused`, the address is one of this host, and the kernel lists no socket that listens on the port, on any address; or it is a unix socket and the kernel knows of nobody who listens on it. `certain`.",
-        "The host is what nginx sees of it: inside a container that is the container. Whether the port is the right one.",
+        "The host is what nginx sees of it: inside a container that is the container. A port that is forwarded (a published port of a container, a NodePort) needs no process here. Whether the port is the right one.",
         [Port, Peer];
     BoundElsewhere = "bound_elsewhere",
         "something listens on the upstream's port, but on another address or family",
@@ -67,12 +67,12 @@ codes! {
     IdleTimeout = "idle_timeout",
         "the upstream closes connections that were idle for a certain time: its keep-alive timeout",
         "The cause is `keepalive_race`, and this connection had been idle for as long as most that were closed before: four fifths of the latest 16, within an eighth of the age, and at least 0.9 s. Of closes within a tenth of a second six are counted. `likely` from 6 closes on, unless the upstream closes about as many connections in the middle of requests; `possible` from 3 that are within a twentieth. Not given if nginx is known to close idle connections earlier, or if connections that had been idle for longer were used again with success in between.",
-        "Whether the upstream closes, or a device between. Requests that come in regular intervals make connections of one age too: if a process crashes from every one of them, this looks alike. The age is not known for TLS, HTTP/2 and unix sockets.",
+        "Whether the upstream closes, or a device between. Requests that come in regular intervals make connections of one age too: if a process crashes from every one of them, this looks alike. How long a connection was idle is not known for TLS, HTTP/2 and unix sockets.",
         [Age, From, To, AtAge, Closes, Latest, LatestAtAge, KeepaliveTimeout, Set];
     RequestTimeout = "request_timeout",
         "the upstream closes connections when a request has taken a certain time: a timeout of its own",
-        "It closed or reset the connection before the response was complete in its header, and the request had been with it for as long as those of most such closes before: as for `idle_timeout`; of closes within a tenth of a second three are counted. `likely` from 6 closes on, `possible` from 4 that are within a twentieth. A supervisor that looks once in a while closes at ages that are spread: over a second, or a third of the timeout where that is more (PHP-FPM). Where 15 of the latest 16 closes are in such a span, it is given if it is the oldest that are closed: `likely` from 6 closes on if 4 requests that were under way, and younger than all that were closed, lived on until the next look, `possible` from 4 and 2, or from 16 closes if nothing speaks against it.",
-        "Which timeout it is, and of what: the server's, a supervisor's that kills workers, a device's between. Requests that always crash after the same work look alike.",
+        "It closed or reset the connection before the response was complete in its header, and the request had been with it for as long as those of most such closes before: as for `idle_timeout`; of closes within a tenth of a second three are counted. `likely` from 6 closes on, `possible` from 4 that are within a twentieth. A supervisor that looks once in a while closes at ages that are spread: over a second (uWSGI's: two), or a third of the timeout where that is more (PHP-FPM). Where 15 of the latest 16 closes are in such a span, it is given if it is the oldest that are closed: `likely` from 6 closes on if 4 requests that were under way, and younger than all that were closed, lived on until the next look (one or two seconds later, or a third of the timeout), `possible` from 4 and 2, or from 16 closes if nothing speaks against it.",
+        "Which timeout it is, and of what: the server's, a supervisor's that kills workers, a device's between. On a unix socket the age is told by nginx's clock, for requests that were sent at once: of at most 64k, and buffered. Requests that always crash after the same work look alike. Of requests that are all closed in one look it is not known that it was one.",
         [Age, From, To, AtAge, Closes, Latest, LatestAtAge];
     Flapping = "flapping",
         "the peer went down and came back at least three times within ten minutes",
@@ -96,17 +96,17 @@ codes! {
         [KnownFor, Failures, Siblings];
     EjectedHealthy = "ejected_healthy",
         "nginx took the peer out because one reused connection was closed, which is no failure of the peer's",
-        "The peer is out since this attempt, whose cause is `keepalive_race`, with `max_fails=1` (the default), and had answered before. `likely` if `idle_timeout` is, else `possible`; not given if the upstream closes about as many connections in the middle of requests. With `no_live_upstreams`: a peer is out for that cause, `possible`.",
+        "The peer is out since this attempt, whose cause is `keepalive_race`, with `max_fails=1` (the default), and had answered before. `likely` if `idle_timeout` is, else `possible`; not given if the upstream closes about as many connections in the middle of requests. With `no_live_upstreams`: peers with `max_fails=1` are out for that cause, and are named, `possible`.",
         "Whether the peer is in fact healthy: one that crashes with an idle connection looks alike.",
-        [Peer, MaxFails, FailTimeout, LastOk];
+        [Peer, MaxFails, FailTimeout, LastOk, Peers, Ejected];
     NotRetried = "not_retried",
         "nginx did not try again, for this reason",
-        "The client got the error, or a part of the response, and nginx's conditions for another try were looked at, in its own order: whether any is left, `proxy_next_upstream`, whether the request is safe to repeat, is kept, and in time. Of a single server it is given only where nginx would have tried that again: where a reused connection failed, nginx gives a try more, on a fresh one. `certain`.",
+        "The client got the error, or a part of the response, and nginx's conditions for another try were looked at, in its own order: whether any is left, `proxy_next_upstream`, whether the request is safe to repeat, is kept, and in time. An error that the upstream answered with itself is looked at likewise. Of a single server it is given only where nginx would have tried that again: where a reused connection failed, nginx gives a try more, on a fresh one. `certain`.",
         "Whether another server, or another connection, would have answered.",
         [Reason, Servers, Tries, Timeout];
     SingleServer = "single_server",
         "the upstream block has one server: there is no other to try, and nginx never takes the only one out",
-        "The block has one server and one address, backup servers counted, that failed before its response began, and the client got the error. `certain`.",
+        "The block has one server and one address, backup servers counted, that failed before its response began, and the client got the error. Not where other servers of the same kind would most likely have failed too: by the size or form of the header, the protocol, or TLS that cannot agree. `certain`.",
         "A name that resolves to another number of addresses when nginx is started again.",
         [Servers];
 }

@@ -7,8 +7,8 @@ use crate::cause::{Cause, Phase};
 use crate::outcome::Outcome;
 use crate::peer::State;
 use crate::seconds::Seconds;
-use crate::words::buffer;
 use crate::words::numbers::span;
+use crate::words::{buffer, for_module};
 use crate::zone::{Close, Reach, reach};
 
 /// `buffer_too_small`.
@@ -64,33 +64,63 @@ pub(super) fn ejected_healthy(e: &Evidence<'_>, idle: bool) -> Option<Finding> {
             .peer(e)
             .count(Key::MaxFails, state.max_fails)
             .fact(Key::FailTimeout, Fact::Time(state.fail_timeout))
-            .time(Key::LastOk, last_ok),
+            .time(Key::LastOk, last_ok)
+            .advise(format!(
+                "Set keepalive_timeout in {} below the upstream's own keep-alive timeout; until then set max_fails=3 for its servers, so that one close takes none of them out.",
+                e.block()
+            )),
     )
 }
+
+/// Peers that are named in a text, and in the evidence.
+const NAMED: usize = 4;
+const LISTED: usize = 16;
 
 /// As above, of a group in which none is left.
 fn ejected_before(e: &Evidence<'_>) -> Option<Finding> {
     let by_race = |peer: &&crate::record::PeerReport| {
-        peer.state == State::Unavailable && peer.last_cause == Some(Cause::KeepaliveRace)
+        peer.state == State::Unavailable
+            && peer.max_fails == 1
+            && peer.last_cause == Some(Cause::KeepaliveRace)
     };
-    let ejected = e.peers.iter().filter(by_race).count();
-    let first = e.peers.iter().find(by_race)?;
-    let others = match ejected {
-        1 => String::new(),
-        n => format!(" and {} more", n.saturating_sub(1)),
+    let count = e.peers.iter().filter(by_race).count();
+    if count == 0 {
+        return None;
+    }
+    let ejected = e.peers.iter().filter(by_race);
+    let names: Vec<String> =
+        ejected.map(|peer| crate::words::plain(&peer.peer)).take(LISTED).collect();
+    let more = count.saturating_sub(NAMED);
+    let mut named = names.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>();
+    let rest = format!("{more} more");
+    if more > 0 {
+        named.push(&rest);
+    }
+    let were = if count == 1 {
+        "a reused connection was closed"
+    } else {
+        "a reused connection of each was closed"
     };
-    let text = format!(
-        "nginx took {}{others} out because reused connections were closed, which need not be a failure.",
-        first.peer
-    );
+    let text =
+        format!("nginx took {} out because {were}, which need not be a failure.", list(&named));
     Some(
         Finding::new(Code::EjectedHealthy, Confidence::Possible, text)
-            .fact(Key::Peer, Fact::Text(crate::words::plain(&first.peer)))
+            .fact(Key::Peers, Fact::Texts(names))
+            .count(Key::Ejected, count as u64)
             .advise(format!(
                 "Set keepalive_timeout in {} below the upstream's own: the failures just before were closes of idle connections. Until then set max_fails=3 for its servers.",
                 e.block()
             )),
     )
+}
+
+/// "a", "a and b", "a, b and c".
+fn list(names: &[&str]) -> String {
+    match names.split_last() {
+        Some((last, [])) => (*last).to_owned(),
+        Some((last, first)) => format!("{} and {last}", first.join(", ")),
+        None => String::new(),
+    }
 }
 
 /// `not_retried`.
@@ -103,7 +133,7 @@ pub(super) fn not_retried(e: &Evidence<'_>) -> Option<Finding> {
     if !seen || (single && !reason.had_tries()) {
         return None;
     }
-    let next = format!("{}_next_upstream", e.module.unwrap_or("proxy"));
+    let next = for_module("proxy_next_upstream", e.module);
     let why = match reason {
         NotRetried::NotConfigured if e.context.conditions.is_empty() => format!("{next} is off"),
         NotRetried::NotConfigured => {
@@ -167,13 +197,33 @@ fn method(method: &str) -> &str {
 /// `single_server`.
 pub(super) fn single_server(e: &Evidence<'_>) -> Option<Finding> {
     let name = e.upstream.filter(|_| e.context.is_block && e.context.servers == Some(1))?;
-    // Where another server could have helped: the peer failed, before its response began.
+    if !matches!(e.outcome, Outcome::Failed | Outcome::Passed) {
+        return None;
+    }
+    // Where another server could have helped: the peer failed, before its response began, and not
+    // because of how all servers of the group are, most likely.
     let peer_failed = reach(e.cause) != Reach::Unknown && e.failed.phase != Some(Phase::Body);
-    if !peer_failed || !matches!(e.outcome, Outcome::Failed | Outcome::Passed) {
+    if !peer_failed || is_of_all(e.cause) {
         return None;
     }
     let text = format!(
         "Upstream \"{name}\" has one server: there is no other to try, and max_fails does not take the only one out."
     );
     Some(Finding::new(Code::SingleServer, Confidence::Certain, text).count(Key::Servers, 1_u64))
+}
+
+/// What is wrong with one server of a group that is wrong with the others too: they run the same
+/// program, and are asked in the same way.
+fn is_of_all(cause: Cause) -> bool {
+    matches!(
+        cause,
+        Cause::HeaderTooBig
+            | Cause::InvalidHeader
+            | Cause::InvalidResponse
+            | Cause::ProtocolMismatch
+            | Cause::TlsProtocolError
+            | Cause::TlsAlertReceived
+            | Cause::TlsCertificateError
+            | Cause::TlsNameMismatch
+    )
 }

@@ -78,6 +78,8 @@ keys! {
     Pid = "pid", Count, "the process that listens";
     Started = "started", Time, "since it started";
     Peer = "peer", Text, "the peer";
+    Peers = "peers", Texts, "the peers that are out for that cause, sixteen at most";
+    Ejected = "ejected", Count, "how many peers are";
     MaxFails = "max_fails", Count, "`max_fails` of the peer";
     FailTimeout = "fail_timeout", Time, "`fail_timeout` of the peer";
     Reason = "reason", Text, "why: `not_configured`, `non_idempotent`, `tries`, `timeout`, `no_server_left`, `request_not_buffered`, `response_started`";

@@ -26,13 +26,16 @@ fn is_sure(outage: &Outage) -> bool {
 pub(super) fn never_connected(e: &Evidence<'_>) -> Option<Finding> {
     let past = e.past()?;
     let failed = matches!(reach(e.cause), Reach::Refused | Reach::NotReached);
+    let never = past.ok == 0 && past.last_ok.is_none() && past.reached == 0;
+    if !failed || !never || past.not_reached < 3 || past.known_for < 10_000 {
+        return None;
+    }
     let answers = |sibling: &&super::Sibling| {
         let recently = sibling.last_ok.is_some_and(|time| time.millis() <= RECENT);
         recently && matches!(sibling.state, None | Some(State::Up | State::Busy))
     };
     let siblings = e.context.siblings.iter().filter(answers).count() as u64;
-    let never = past.ok == 0 && past.last_ok.is_none() && past.reached == 0;
-    if !failed || !never || siblings == 0 || past.not_reached < 3 || past.known_for < 10_000 {
+    if siblings == 0 {
         return None;
     }
     let sure = past.not_reached >= 5 && past.known_for >= 300_000;
@@ -149,29 +152,42 @@ pub(super) fn flapping(e: &Evidence<'_>) -> Option<Finding> {
     if reach(e.cause) == Reach::Unknown || e.cause == Cause::UpstreamResponse {
         return None;
     }
-    let recent = past.outages.iter().filter(|outage| outage.from <= FLAPPING);
-    let recent: Vec<&Outage> = recent.collect();
-    let first = recent.first().filter(|_| recent.len() >= 3)?.from;
-    let sure = recent.iter().all(|outage| outage.refused && outage.length() >= BRIEF);
+    let recent = || past.outages.iter().filter(|outage| outage.from <= FLAPPING);
+    let count = recent().count();
+    let first = recent().next().filter(|_| count >= 3)?.from;
+    let sure = recent().all(|outage| outage.refused && outage.length() >= BRIEF);
     let text = format!(
         "{} went down and came back {} in the last {}.",
         e.peer(),
         // No more are kept.
-        if recent.len() > 3 { "at least 4 times".to_owned() } else { times(3) },
+        if count > 3 { "at least 4 times".to_owned() } else { times(3) },
         span(first)
     );
-    let explains = !matches!(e.cause, Cause::HeaderTooBig | Cause::InvalidHeader);
     Some(
         Finding::new(Code::Flapping, likely_if(sure), text)
-            .count(Key::Outages, recent.len() as u64)
+            .count(Key::Outages, count as u64)
             .time(Key::Within, first)
-            .advise(explains.then(|| {
+            .advise(ends_by_crash(e.cause).then(|| {
                 format!(
                     "Look for a crash loop on {}: its log, how often its supervisor restarted it (systemctl status), its memory limit and health checks.",
                     e.short_peer()
                 )
             })),
     )
+}
+
+/// Whether the end of a process can be what is behind it: it does not answer, or no more.
+fn ends_by_crash(cause: Cause) -> bool {
+    reach(cause) != Reach::Reached
+        || matches!(
+            cause,
+            Cause::TlsClosed
+                | Cause::KeepaliveRace
+                | Cause::ClosedBeforeResponse
+                | Cause::ClosedInHeader
+                | Cause::ConnectionReset
+                | Cause::ResponseTruncated
+        )
 }
 
 /// Whether the peer has accepted connections right after it refused some, more than once.

@@ -11,6 +11,14 @@ use crate::zone::worked_on;
 const NOT_READ: &str = "The upstream had not read the request: it was too busy until its keep-alive timeout closed the \
      connection (set keepalive_timeout in the upstream block below that), or it was stopped.";
 
+/// It had been at the request for a while.
+const KILLED: &str = "Look for a crash, a worker that was killed (out of memory: dmesg or journalctl -k; SIGKILL by its \
+     supervisor; a segfault) or a timeout of its own in the upstream's log at that moment.";
+
+/// As above, with a network between.
+const KILLED_OR_BETWEEN: &str = "Look for a crash or a worker that was killed (out of memory: dmesg, journalctl -k; by its \
+     supervisor; a segfault) in the upstream's log at that moment, or a device between that resets.";
+
 /// What to do first, in two lines at most: by the strongest finding that tells, else by the cause
 /// and what was seen of it.
 pub(crate) fn advice(facts: &Facts<'_>) -> String {
@@ -29,19 +37,32 @@ fn particular(facts: &Facts<'_>) -> Option<String> {
         Cause::HeaderTooBig => return Some(buffer::advice(failed.header.as_ref()?)),
         Cause::KeepaliveRace => {
             worked_on(failed)?;
-            // It resets what it has not read (RFC 1122, section 4.2.2.13).
-            if failed.errno.is_some() {
+            // It resets what it has not read (RFC 1122, section 4.2.2.13). PHP never reads what
+            // ends the request.
+            if failed.errno.is_some() && facts.module != Some("fastcgi") {
                 return Some(NOT_READ.to_owned());
             }
-            Cause::ClosedBeforeResponse.row().advice.to_owned()
+            KILLED.to_owned()
         }
-        Cause::ConnectionRefused => {
-            failed.peer.as_deref().filter(|peer| peer.starts_with("unix:"))?;
+        // A port that wants TLS closes at once.
+        Cause::ClosedBeforeResponse => worked_on(failed).map(|_| KILLED.to_owned())?,
+        Cause::ConnectionReset if matches!(failed.phase, Some(Phase::Send | Phase::Header)) => {
+            match worked_on(failed) {
+                _ if facts.is_unix() => KILLED.to_owned(),
+                Some(_) => KILLED_OR_BETWEEN.to_owned(),
+                None => return None,
+            }
+        }
+        Cause::ConnectionRefused if facts.is_unix() => {
             "The socket file is there and nobody listens: start the upstream (ss -lx shows who does)."
                 .to_owned()
         }
         Cause::ConnectionTimedOut => format!(
             "Try {} from this host: a firewall, a wrong address, a dead host or a full accept queue. Raise proxy_connect_timeout only for a slow network.",
+            try_to_connect(facts)
+        ),
+        Cause::ResponseTimedOut if failed.arrived == Some(false) => format!(
+            "The upstream's host does not acknowledge what is sent: see whether it is up and reachable ({}), and whether a device between lost the connection.",
             try_to_connect(facts)
         ),
         // Names the directive to change to, not that of the module in use.

@@ -46,6 +46,11 @@ impl<'a> Facts<'a> {
         self.failed.peer.as_deref().or(self.upstream).unwrap_or("the upstream")
     }
 
+    /// Whether the peer is a unix socket.
+    fn is_unix(&self) -> bool {
+        self.failed.peer.as_deref().is_some_and(|peer| peer.starts_with("unix:"))
+    }
+
     /// The connection had become a tunnel, for WebSocket for one (`u->upgrade`).
     fn is_tunnel(&self) -> bool {
         self.failed.status == Some(101)
@@ -63,7 +68,7 @@ pub(crate) fn plain(text: &str) -> String {
 }
 
 /// The tables name the directives of the proxy module; those of the others are called alike.
-fn for_module(text: &str, module: Option<&str>) -> String {
+pub(crate) fn for_module(text: &str, module: Option<&str>) -> String {
     match module {
         Some(name @ ("fastcgi" | "uwsgi" | "scgi" | "grpc" | "memcached")) => {
             text.replace("proxy_", &format!("{name}_"))

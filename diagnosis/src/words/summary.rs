@@ -5,14 +5,14 @@ use nix::errno::Errno;
 use super::buffer::cache_part;
 use super::numbers::hundredths;
 use super::{Facts, for_module, plain, quoted};
-use crate::cause::Cause;
+use crate::cause::{Cause, Phase};
 use crate::outcome::Outcome;
 use crate::peer::State;
 use crate::protocol::Mismatch;
 use crate::record::{Attempt, Header, PeerReport};
 use crate::seconds::Seconds;
 use crate::tls;
-use crate::zone::{idle, worked_on};
+use crate::zone::{idle, since_sent, worked_on};
 
 /// What `$status` shows where the response had no status line (`NGX_HTTP_VERSION_9`).
 const NO_STATUS_LINE: u16 = 9;
@@ -57,11 +57,8 @@ fn particular(facts: &Facts<'_>) -> Option<String> {
         Cause::HeaderTooBig => header_too_big(peer, failed.header.as_ref()?),
         Cause::KeepaliveRace => keepalive_race(peer, failed),
         Cause::ClosedBeforeResponse => {
-            let time = failed.tcp.as_ref()?.since_sent?.millis();
-            format!(
-                "{peer} closed the connection without sending a byte, {} s after the request was sent",
-                hundredths(time)
-            )
+            let after = after_request(since_sent(failed)?);
+            format!("{peer} closed the connection without sending a byte, {after}")
         }
         Cause::ConnectionTimedOut => {
             format!(
@@ -72,8 +69,11 @@ fn particular(facts: &Facts<'_>) -> Option<String> {
         Cause::SendTimedOut | Cause::ResponseTimedOut | Cause::BodyTimedOut => timed_out(facts)?,
         Cause::ClosedInHeader => {
             let size = failed.header.as_ref()?.size;
-            format!("{peer} closed the connection after {size} bytes of the response header")
+            let after = since_sent(failed).map(|time| format!(", {}", after_request(time)));
+            let after = after.unwrap_or_default();
+            format!("{peer} closed the connection after {size} bytes of the response header{after}")
         }
+        Cause::ConnectionReset => reset(peer, failed)?,
         Cause::ResponseTruncated => {
             format!("{}, after {} bytes of the response", meaning(facts), failed.bytes_received?)
         }
@@ -130,10 +130,8 @@ fn header_too_big(peer: &str, header: &Header) -> String {
 fn keepalive_race(peer: &str, failed: &Attempt) -> String {
     let did = if failed.errno.is_some() { "reset" } else { "closed" };
     if let Some(time) = worked_on(failed) {
-        return format!(
-            "{peer} {did} a reused connection {} s after the request was sent, before sending a byte",
-            hundredths(time)
-        );
+        let after = after_request(time);
+        return format!("{peer} {did} a reused connection {after}, before sending a byte");
     }
     match idle(failed) {
         Some(idle) => format!(
@@ -142,6 +140,29 @@ fn keepalive_race(peer: &str, failed: &Attempt) -> String {
         ),
         None => format!("{peer} {did} a reused connection before sending a byte of the response"),
     }
+}
+
+/// Before the response was complete in its header.
+fn reset(peer: &str, failed: &Attempt) -> Option<String> {
+    let did = format!("{peer} reset the connection");
+    if failed.phase == Some(Phase::Send) {
+        return Some(format!(
+            "{did} when {} bytes of the request had been sent",
+            failed.bytes_sent?
+        ));
+    }
+    let got = match failed.bytes_received.filter(|_| failed.phase == Some(Phase::Header))? {
+        0 => "before sending a byte".to_owned(),
+        _ => format!("after {} bytes of the response header", failed.header.as_ref()?.size),
+    };
+    Some(match since_sent(failed) {
+        Some(time) => format!("{did} {}, {got}", after_request(time)),
+        None => format!("{did} {got}"),
+    })
+}
+
+fn after_request(time: u64) -> String {
+    format!("{} s after the request was sent", hundredths(time))
 }
 
 /// nginx's timers: `proxy_send_timeout` and `proxy_read_timeout`.
@@ -154,14 +175,15 @@ fn timed_out(facts: &Facts<'_>) -> Option<String> {
         ),
         // That the request arrived is not known from its having been sent.
         Cause::ResponseTimedOut => {
-            let before = match failed.arrived {
-                Some(true) => " accepted the request and",
-                Some(false) => " has not acknowledged all of the request and",
-                None => "",
-            };
             let late = failed.elapsed.map(|time| format!("within {time} s"));
             let late = late.unwrap_or_else(|| "in time".to_owned());
-            format!("{peer}{before} sent no response header {late}")
+            // A kernel acknowledges, whatever the process does.
+            let arrived = match failed.arrived {
+                Some(true) => ", though its host has received the whole request",
+                Some(false) => ", and its host has not acknowledged all of the request",
+                None => "",
+            };
+            format!("{peer} sent no response header {late}{arrived}")
         }
         _ => {
             let silent = failed.tcp.as_ref().and_then(|tcp| tcp.idle).map(Seconds::millis);

@@ -94,6 +94,7 @@ fn peer(state: State, last_cause: Option<Cause>) -> PeerReport {
         state,
         unavailable_for: None,
         backup: false,
+        max_fails: 1,
         last_cause,
         last_failed: None,
     }
@@ -160,7 +161,8 @@ fn closes_and_resets() {
         crash.summary(),
         "10.0.3.7:8080 closed a reused connection 1.50 s after the request was sent, before sending a byte."
     );
-    assert!(crash.advice().starts_with("Look for a crash"));
+    let killed = "Look for a crash, a worker that was killed (out of memory: dmesg or journalctl -k; SIGKILL by its supervisor; a segfault) or a timeout of its own in the upstream's log at that moment.";
+    assert_eq!(crash.advice(), killed);
     let unread = Attempt { tcp: with_tcp(6_500, 502).tcp, ..with_errno(104, "ECONNRESET") };
     let unread = case(Cause::KeepaliveRace, unread);
     assert_eq!(
@@ -184,11 +186,72 @@ fn closes_and_resets() {
         case(Cause::ClosedBeforeResponse, attempt()).summary(),
         "10.0.3.7:8080 closed the connection without sending a byte."
     );
+    // A port that wants TLS closes at once; what was worked on did not.
+    let at_once = case(Cause::ClosedBeforeResponse, with_tcp(9, 199));
+    assert!(at_once.advice().contains("a port that wants TLS"));
+    assert_eq!(case(Cause::ClosedBeforeResponse, with_tcp(9, 2_000)).advice(), killed);
+    let header =
+        Some(Header { size: 17, exact: false, limit: 4_096, reserved: 0, directive: None });
+    assert_eq!(
+        case(Cause::ClosedInHeader, Attempt { header, ..with_tcp(9, 3_000) }).summary(),
+        "10.0.3.7:8080 closed the connection after 17 bytes of the response header, 3.00 s after the request was sent."
+    );
     let cut = Attempt { bytes_received: Some(4_711), ..with_errno(104, "ECONNRESET") };
     assert_eq!(
         case(Cause::ResponseTruncated, cut).summary(),
         "10.0.3.7:8080 closed the connection before the body was complete, after 4711 bytes of the response (ECONNRESET)."
     );
+}
+
+/// Guards against a killed worker being told as a reset, without saying that it had been at work;
+/// and against a device between nginx and a unix socket.
+#[test]
+fn resets_in_the_middle_of_a_request() {
+    let reset = |attempt| {
+        let reset = with_errno(104, "ECONNRESET");
+        let Attempt { errno, errname, .. } = reset;
+        Attempt { errno, errname, bytes_received: Some(0), ..attempt }
+    };
+    let unix = |waited| Attempt {
+        peer: Some("unix:/run/php.sock".into()),
+        waited: Some(Seconds::Millis(waited)),
+        ..reset(attempt())
+    };
+    let php = Case { module: "fastcgi", ..case(Cause::ConnectionReset, unix(3_412)) };
+    assert_eq!(
+        php.said(),
+        (
+            "unix:/run/php.sock reset the connection 3.41 s after the request was sent, before sending a byte (ECONNRESET).".into(),
+            "Look for a crash, a worker that was killed (out of memory: dmesg or journalctl -k; SIGKILL by its supervisor; a segfault) or a timeout of its own in the upstream's log at that moment.".into()
+        )
+    );
+    assert!(!case(Cause::ConnectionReset, unix(0)).advice().contains("between"));
+    let tcp = case(Cause::ConnectionReset, reset(with_tcp(9, 3_412)));
+    assert_eq!(
+        tcp.said(),
+        (
+            "10.0.3.7:8080 reset the connection 3.41 s after the request was sent, before sending a byte (ECONNRESET).".into(),
+            "Look for a crash or a worker that was killed (out of memory: dmesg, journalctl -k; by its supervisor; a segfault) in the upstream's log at that moment, or a device between that resets.".into()
+        )
+    );
+    assert_eq!(
+        case(Cause::ConnectionReset, reset(with_tcp(9, 2))).advice(),
+        "Look for a crash or a killed worker in the upstream's log, or for a device between that resets connections."
+    );
+    // How long it had the request is not known.
+    assert_eq!(
+        case(Cause::ConnectionReset, reset(attempt())).summary(),
+        "10.0.3.7:8080 reset the connection before sending a byte (ECONNRESET)."
+    );
+    let sending =
+        Attempt { phase: Some(Phase::Send), bytes_sent: Some(81_920), ..reset(attempt()) };
+    assert_eq!(
+        case(Cause::ConnectionReset, sending).summary(),
+        "10.0.3.7:8080 reset the connection when 81920 bytes of the request had been sent (ECONNRESET)."
+    );
+    // PHP leaves a part of every request unread: a reset of a reused connection is no sign of that.
+    let kept = Case { module: "fastcgi", ..case(Cause::KeepaliveRace, unix(3_412)) };
+    assert!(kept.advice().starts_with("Look for a crash, a worker that was killed"));
 }
 
 #[test]
@@ -210,11 +273,16 @@ fn timeouts() {
     );
     assert_eq!(
         response(Some(true)),
-        "10.0.3.7:8080 accepted the request and sent no response header within 60.001 s."
+        "10.0.3.7:8080 sent no response header within 60.001 s, though its host has received the whole request."
     );
     assert_eq!(
         response(Some(false)),
-        "10.0.3.7:8080 has not acknowledged all of the request and sent no response header within 60.001 s."
+        "10.0.3.7:8080 sent no response header within 60.001 s, and its host has not acknowledged all of the request."
+    );
+    let lost = Attempt { arrived: Some(false), ..slow(attempt()) };
+    assert_eq!(
+        case(Cause::ResponseTimedOut, lost).advice(),
+        "The upstream's host does not acknowledge what is sent: see whether it is up and reachable (nc -vz 10.0.3.7 8080), and whether a device between lost the connection."
     );
     assert_eq!(
         case(Cause::SendTimedOut, slow(attempt())).summary(),
@@ -393,6 +461,9 @@ fn advice_is_short_and_names_the_right_directives() {
             let failed = Attempt { peer: far.clone(), ..attempt() };
             let said = Case { module, ..case(*cause, failed) }.advice();
             assert!(said.len() <= LONGEST, "{} bytes: {said}", said.len());
+            let lost = Attempt { peer: far.clone(), arrived: Some(false), ..attempt() };
+            let lost = Case { module, ..case(*cause, lost) }.advice();
+            assert!(lost.len() <= LONGEST, "{} bytes: {lost}", lost.len());
             let foreign = module != "proxy" && said.contains("proxy_");
             assert!(!foreign, "{module}: {said}");
         }

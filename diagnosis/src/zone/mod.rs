@@ -26,11 +26,10 @@ pub use layout::{Layout, TooSmall};
 pub use memory::{Memory, Parts, Place, Read};
 pub use outages::Outage;
 pub use past::{Close, Noted, Past};
-pub(crate) use past::{Reach, idle, reach, worked_on};
+pub(crate) use past::{Reach, idle, reach, since_sent, worked_on};
 pub use rate::Allowed;
 pub use slots::{Attempted, PeerSlot, UpstreamSlot};
 pub use sweeps::Spared;
-pub(crate) use sweeps::looks_every;
 pub use timeline::{STEP, Step};
 
 /// The peer that stands for those without a place of their own.

@@ -3,6 +3,7 @@
 use super::{Closes, Outage, Spared};
 use crate::cause::{Cause, Phase};
 use crate::record::Attempt;
+use crate::seconds::Seconds;
 
 /// What is noted of a failed attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,14 +44,13 @@ const LOOK: u64 = 20;
 const RACE: u64 = 200;
 
 impl Close {
-    /// What the kernel's times say of a failed attempt.
+    /// What the times say of a failed attempt.
     pub fn of(attempt: &Attempt) -> Option<Close> {
-        let tcp = attempt.tcp.as_ref()?;
-        let sent = tcp.since_sent?.millis();
+        let sent = since_sent(attempt)?;
         match attempt.cause? {
             Cause::KeepaliveRace => {
-                let soon = LOOK.saturating_add(tcp.rtt.millis().saturating_mul(3));
-                if sent > soon {
+                let trip = attempt.tcp.as_ref().map_or(0, |tcp| tcp.rtt.millis());
+                if sent > LOOK.saturating_add(trip.saturating_mul(3)) {
                     return Some(Close::Waiting(sent));
                 }
                 idle(attempt).map(Close::Idle)
@@ -75,10 +75,16 @@ pub(crate) fn idle(attempt: &Attempt) -> Option<u64> {
     tcp.idle?.millis().checked_sub(tcp.since_sent?.millis())
 }
 
+/// How long ago the request was sent: the kernel tells that, or nginx's own clock. Milliseconds.
+pub(crate) fn since_sent(attempt: &Attempt) -> Option<u64> {
+    let kernel = attempt.tcp.as_ref().and_then(|tcp| tcp.since_sent);
+    kernel.or(attempt.waited).map(Seconds::millis)
+}
+
 /// For how long the upstream had had the request when it closed a reused connection, if that was
 /// too long for a race. Milliseconds.
 pub(crate) fn worked_on(attempt: &Attempt) -> Option<u64> {
-    Some(attempt.tcp.as_ref()?.since_sent?.millis()).filter(|sent| *sent > RACE)
+    since_sent(attempt).filter(|sent| *sent > RACE)
 }
 
 /// What a failure says of whether the peer accepts connections.
@@ -143,7 +149,6 @@ pub struct Past {
 mod tests {
     use super::*;
     use crate::record::Tcp;
-    use crate::seconds::Seconds;
 
     fn attempt(cause: Cause, idle: u64, since_sent: u64) -> Attempt {
         Attempt {
@@ -192,6 +197,14 @@ mod tests {
     fn without_the_kernel_nothing_is_known() {
         let unix = Attempt { tcp: None, ..attempt(Cause::KeepaliveRace, 1, 1) };
         assert_eq!(Close::of(&unix), None);
+        // Of a unix socket nginx's clock tells, but not how long it had been idle.
+        let waited = |cause, ms| {
+            let waited = Some(Seconds::Millis(ms));
+            Close::of(&Attempt { tcp: None, waited, ..attempt(cause, 1, 1) })
+        };
+        assert_eq!(waited(Cause::ConnectionReset, 2_003), Some(Close::Waiting(2_003)));
+        assert_eq!(waited(Cause::KeepaliveRace, 2_003), Some(Close::Waiting(2_003)));
+        assert_eq!(waited(Cause::KeepaliveRace, 3), None);
         let good = Attempt { cause: None, ..attempt(Cause::KeepaliveRace, 1, 1) };
         assert_eq!((Close::of(&good), Noted::of(&good, 7)), (None, None));
         let noted = Noted::of(&attempt(Cause::ConnectionRefused, 0, 0), 7);

@@ -268,6 +268,11 @@ impl PeerSlot {
         }
     }
 
+    /// How often it answered, and how long ago that was.
+    pub fn answered(&self, now: u64) -> (u64, Option<Seconds>) {
+        (self.ok.load(Relaxed), ago(&self.last_ok, now))
+    }
+
     /// Everything that is known of it. What took it out counts only while it is out, which nginx
     /// knows.
     pub fn history(&self, now: u64) -> History {

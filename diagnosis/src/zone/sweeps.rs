@@ -15,6 +15,9 @@ const LASTS: u64 = 500;
 /// Ages that are further apart than this are not those of requests that came together.
 const APART: u64 = 100;
 
+/// How late supervisors are, and their processes end. Milliseconds.
+const LATE: u64 = 250;
+
 /// With more counted than this, what was before counts half: supervisors are reconfigured.
 const COUNTED: u64 = 64;
 
@@ -24,8 +27,6 @@ const COUNTED: u64 = 64;
 pub(super) struct Sweeps {
     /// The latest one (see [`Packed`]).
     latest: AtomicU64,
-    /// Its oldest age.
-    oldest: AtomicU64,
     /// The one before.
     before: AtomicU64,
     /// What was counted: the younger in the upper half, the older in the lower.
@@ -52,16 +53,12 @@ impl Sweeps {
             Some(latest) if at < latest.began => return,
             Some(latest) if at.saturating_sub(latest.began) < LASTS => {
                 let age = age.saturating_sub(at.saturating_sub(latest.began));
-                let oldest = self.oldest.load(Relaxed).max(age);
+                let apart = latest.apart || latest.youngest.abs_diff(age) > APART;
                 let youngest = latest.youngest.min(age);
-                self.oldest.store(oldest, Relaxed);
-                let apart = oldest.saturating_sub(youngest) > APART;
-                let before = Packed::of(self.before.load(Relaxed));
-                (before, Packed { youngest, apart, ..latest })
+                (Packed::of(self.before.load(Relaxed)), Packed { youngest, apart, ..latest })
             }
             before => {
                 self.before.store(before.map_or(0, Packed::word), Relaxed);
-                self.oldest.store(age, Relaxed);
                 (before, Packed { began: at, youngest: age, apart: false })
             }
         };
@@ -70,7 +67,7 @@ impl Sweeps {
         // Of one that had just begun then, it tells nothing that it lived on.
         let since = at.saturating_sub(before.began);
         let Some(then) = age.checked_sub(since) else { return };
-        if since > looks_every(before.youngest) {
+        if !is_a_look(since, before.youngest) {
             return;
         }
         if then > before.youngest.saturating_add(APART) {
@@ -95,15 +92,18 @@ impl Sweeps {
     }
 
     pub(super) fn clear(&self) {
-        let words = [&self.latest, &self.oldest, &self.before, &self.spared];
+        let words = [&self.latest, &self.before, &self.spared];
         words.iter().for_each(|word| word.store(0, Relaxed));
     }
 }
 
-/// How long after its timeout a request can be closed: most supervisors look once a second, PHP-FPM
-/// three times in the timeout, and a process takes a little to end. Milliseconds.
-pub(crate) fn looks_every(timeout: u64) -> u64 {
-    (timeout / 3).max(1_000).saturating_add(150)
+/// Whether a supervisor would look again so long after a sweep: most do once a second, uWSGI's
+/// leaves one out when it has workers to start again, and PHP-FPM's looks three times in the
+/// timeout, which is the youngest age or less, as far as a fourth of that.
+fn is_a_look(since: u64, youngest: u64) -> bool {
+    let near = |seconds: u64| since.abs_diff(seconds.saturating_mul(1_000)) <= LATE;
+    let third = youngest / 4..=(youngest / 3).saturating_add(LATE / 2);
+    near(1) || near(2) || third.contains(&since)
 }
 
 /// A sweep as one word: 39 bits for its begin, which are 17 years, 24 for the youngest age in it,
@@ -138,7 +138,7 @@ mod tests {
     fn spared(closed: &[(u64, u64)]) -> (u64, u64) {
         let sweeps = Sweeps::default();
         for (sent, at) in closed {
-            sweeps.count(at - sent, *at);
+            sweeps.count(at.abs_diff(*sent), *at);
         }
         let Spared { younger, older } = sweeps.read();
         (younger, older)

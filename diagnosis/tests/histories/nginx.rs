@@ -249,7 +249,9 @@ impl<'a> Nginx<'a> {
             idle: tick(idle),
             since_sent: tick(sent),
         });
+        let waited = ages.filter(|_| self.backend.unix).map(|(_, sent)| Seconds::Millis(sent));
         Attempt {
+            waited,
             peer: Some(name(self.backend)),
             cause: Some(cause),
             phase: Some(Phase::Header),

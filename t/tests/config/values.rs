@@ -51,12 +51,12 @@ fn bad_values_are_refused() {
         (
             Http,
             "upstream_diag_zone 4k;",
-            r#"zone size "4k" in "upstream_diag_zone" directive is too small, it must be at least 164k"#,
+            r#"zone size "4k" in "upstream_diag_zone" directive is too small, it must be at least 168k"#,
         ),
         (
             Http,
             "upstream_diag_zone 0;",
-            r#"zone size "0" in "upstream_diag_zone" directive is too small, it must be at least 164k"#,
+            r#"zone size "0" in "upstream_diag_zone" directive is too small, it must be at least 168k"#,
         ),
         (
             Http,

@@ -77,7 +77,7 @@ fn more_peers_than_room_is_a_warning() {
 fn the_remedy_for_more_peers_helps() {
     for (servers, size, peers, events) in [
         (20, "2m", " peers=10", ""),
-        (1_500, "164k", "", ""),
+        (1_500, "168k", "", ""),
         (1_500, "200k", " peers=10", ""),
         (100, "600k", " peers=10", " events=300"),
         (1_500, "600k", "", " events=300"),

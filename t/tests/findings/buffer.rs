@@ -42,7 +42,7 @@ fn larger_than_the_buffer() {
             &json!({"size": size, "exact": exact, "limit": 4096, "set": set}),
         );
         seen.advises("buffer_too_small", advice);
-        assert_eq!(seen.codes(), ["buffer_too_small", "single_server"]);
+        assert_eq!(seen.codes(), ["buffer_too_small"]);
         diag::finish(&nginx);
     }
 }
@@ -52,16 +52,17 @@ fn larger_than_the_buffer() {
 #[test]
 fn large_and_not_too_large() {
     let pad = "p".repeat(4000);
-    for (bytes, cause) in [
-        (format!("HTTP/1.1 200 OK\r\nX-Pad: {pad}"), "closed_in_header"),
-        (format!("HTTP/1.1 200 OK\r\nX-Pad: {pad}\r\n\0: 1\r\n\r\n"), "invalid_header"),
+    for (bytes, cause, codes) in [
+        (format!("HTTP/1.1 200 OK\r\nX-Pad: {pad}"), "closed_in_header", &["single_server"][..]),
+        (format!("HTTP/1.1 200 OK\r\nX-Pad: {pad}\r\n\0: 1\r\n\r\n"), "invalid_header", &[]),
     ] {
         let up = Upstream::tcp(script::raw(bytes));
         let conf = group(&format!("server {};", up.addr()), "proxy_buffer_size 4k;");
         let nginx = Nginx::start(conf);
         let seen = fails(&nginx, 0);
         seen.expect(cause, &json!({}));
-        assert_eq!(seen.codes(), ["single_server"]);
+        // Of a header that is none, others of its kind would have sent one alike.
+        assert_eq!(seen.codes(), codes);
         diag::finish(&nginx);
     }
 }

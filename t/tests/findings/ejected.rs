@@ -55,10 +55,9 @@ fn out_for_one_close() {
             &format!("nginx took {addr} out for 10 s because one reused connection was closed (max_fails=1), though it had answered <last_ok> ago."),
             &json!({"peer": addr, "max_fails": 1, "fail_timeout": 10, "last_ok": [0.0, 5.0]}),
         );
-        // The cause has advice enough.
         seen.advises(
             "ejected_healthy",
-            "Set keepalive_timeout in the upstream block below the upstream's own keep-alive timeout, or raise the upstream's.",
+            "Set keepalive_timeout in upstream \"u\" below the upstream's own keep-alive timeout; until then set max_fails=3 for its servers, so that one close takes none of them out.",
         );
 
         // Takes the other one out, and then there is none.
@@ -68,8 +67,8 @@ fn out_for_one_close() {
         seen.expect("no_live_upstreams", &json!({})).finds(
             "ejected_healthy",
             "possible",
-            &format!("nginx took {addr} out because reused connections were closed, which need not be a failure."),
-            &json!({"peer": addr}),
+            &format!("nginx took {addr} out because a reused connection was closed, which need not be a failure."),
+            &json!({"peers": [addr], "ejected": 1}),
         );
         seen.advises(
             "ejected_healthy",

@@ -115,10 +115,11 @@ fn expect(seen: &diag::Seen, addr: &str, ages: &Ages, likely: bool) {
     seen.finds(
         "idle_timeout",
         confidence,
-        &format!("{count} of {count} closes of reused connections happened {at} s after the last response: the keep-alive timeout of {addr} {is} {timeout}."),
+        &format!("{count} of {count} closes of reused connections happened {at} s after the last response: the keep-alive timeout of {addr} {is} {timeout}, and nginx keeps idle connections for 60 s."),
         &json!({
             "age": [1.9, 3.0], "from": [1.9, 3.0], "to": [1.9, 3.0], "at_age": count,
-            "closes": count, "latest": count, "latest_at_age": count, "set": "1s",
+            "closes": count, "latest": count, "latest_at_age": count, "keepalive_timeout": 60.0,
+            "set": "1s",
         }),
     );
     seen.advises(

@@ -19,6 +19,7 @@ struct Servers {
     silent: Upstream,
     cut: Upstream,
     large: Upstream,
+    busy: Upstream,
     good: Upstream,
 }
 
@@ -30,6 +31,7 @@ impl Servers {
             silent: Upstream::tcp(script::silent()),
             cut: Upstream::tcp(script::partial_body(9, "good", End::Fin)),
             large: Upstream::tcp(script::big_header(9043)),
+            busy: Upstream::tcp(script::status(503)),
             good: Upstream::tcp(script::ok("good")),
         }
     }
@@ -43,6 +45,7 @@ impl Servers {
             's' => self.silent.addr(),
             'b' => self.cut.addr(),
             'l' => self.large.addr(),
+            'u' => self.busy.addr(),
             'g' => self.good.addr(),
             _ => panic!("nobody is {letter}"),
         }
@@ -144,6 +147,23 @@ fn reasons() {
             "connection_refused",
             "each had been tried, is down or out",
             json!({"reason": "no_server_left", "servers": 2}),
+        ),
+        // An error of the upstream's own is none to nginx unless it is named.
+        (
+            GET,
+            "ug",
+            "",
+            "upstream_response",
+            "proxy_next_upstream does not name http_503",
+            json!({"reason": "not_configured", "servers": 2}),
+        ),
+        (
+            POST,
+            "ug",
+            "proxy_next_upstream http_503;",
+            "upstream_response",
+            "the request (POST) may have been carried out, and proxy_next_upstream does not name non_idempotent",
+            json!({"reason": "non_idempotent", "servers": 2}),
         ),
         // More tries than servers: it is not their number.
         (

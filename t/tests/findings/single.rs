@@ -13,9 +13,12 @@ const TEXT: &str = "Upstream \"u\" has one server: there is no other to try, and
 fn the_only_one() {
     let dead = t::refused_port();
     let closing = Upstream::tcp(script::close_at_once());
+    let busy = Upstream::tcp(script::status(503));
     for (addr, codes) in [
         (dead.addr(), &["nothing_listening", "single_server"][..]),
         (closing.addr(), &["single_server"]),
+        // Its own error: another one can be less busy.
+        (busy.addr(), &["single_server"]),
     ] {
         let nginx = Nginx::start(group(&format!("server {addr} max_fails=1;"), ""));
         // The second time as the first: it is never out.
@@ -33,7 +36,8 @@ fn the_only_one() {
 #[test]
 fn not_the_only_one() {
     let dead = t::refused_port();
-    let busy = Upstream::tcp(script::status(503));
+    let large = Upstream::tcp(script::big_header(9043));
+    let invalid = Upstream::tcp(script::raw("HTTP/1.1 200 OK\r\n\0: 1\r\n\r\n"));
     let cut = Upstream::tcp(script::partial_body(9, "good", End::Fin));
     let dead_addr = dead.addr();
     let one = format!("server {dead_addr};");
@@ -54,8 +58,13 @@ fn not_the_only_one() {
             200,
         ),
         (group(&format!("server {};", cut.addr()), ""), "response_truncated", 200),
-        // It works, and has its reasons.
-        (group(&format!("server {};", busy.addr()), ""), "upstream_response", 503),
+        // Others of its kind would have failed alike.
+        (
+            group(&format!("server {};", large.addr()), "proxy_buffer_size 4k;"),
+            "header_too_big",
+            502,
+        ),
+        (group(&format!("server {};", invalid.addr()), ""), "invalid_header", 502),
     ] {
         let nginx = Nginx::start(conf);
         assert_eq!(nginx.get("/").status, status, "{cause}");

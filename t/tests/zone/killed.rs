@@ -59,7 +59,7 @@ fn while_places_are_made_and_records_pushed() {
     let dead = t::refused_port();
     let mut conf = groups(&[("u", &[good.addr().as_str()]), ("dead", &[dead.addr().as_str()])])
         .workers(2)
-        .http("upstream_diag_zone 620k peers=400;");
+        .http("upstream_diag_zone 632k peers=400;");
     conf.servers[0].push_str("location /to { proxy_pass http://$arg_to; }");
     let nginx = Nginx::start(conf);
     // A worker that died with the lock: nginx's own word for it.

@@ -25,7 +25,7 @@ fn idle_timeout() {
     race().with(|case| case.context.keepalive_timeout = Some(Seconds::Whole(60))).expect(
         Code::IdleTimeout,
         Confidence::Likely,
-        "214 of 216 closes of reused connections happened 5.0 s after the last response: the keep-alive timeout of 10.0.3.7:8080 is 5 s.",
+        "214 of 216 closes of reused connections happened 5.0 s after the last response: the keep-alive timeout of 10.0.3.7:8080 is 5 s, and nginx keeps idle connections for 60 s.",
         r#"{"age":5.002,"from":4.990,"to":5.040,"at_age":214,"closes":216,"latest":16,"latest_at_age":16,"keepalive_timeout":60.000,"set":"4s"}"#,
         "Set keepalive_timeout 4s in upstream \"app\", or raise the backend's.",
     );
@@ -131,6 +131,19 @@ fn near_misses_of_a_request_timeout() {
         past.waiting = Closes::default();
     });
     assert!(idle.is_silent(code));
+}
+
+/// PHP-FPM on a unix socket: there is no kernel to tell the age, nginx's clock does.
+#[test]
+fn request_timeout_on_a_unix_socket() {
+    let unix = closed().with(|case| {
+        case.failed.peer = Some("unix:/run/php.sock".into());
+        case.failed.tcp = None;
+        case.failed.waited = Some(Seconds::Millis(5_001));
+    });
+    assert_eq!(unix.sure(Code::RequestTimeout), Confidence::Likely);
+    unix.check_advice();
+    assert!(unix.with(|case| case.failed.waited = None).is_silent(Code::RequestTimeout));
 }
 
 /// Closed by a supervisor with a timeout of 2 s that looks once a second.

@@ -72,7 +72,7 @@ fn ejected_healthy() {
         Confidence::Possible,
         "nginx took 10.0.3.7:8080 out for 10 s because one reused connection was closed (max_fails=1), though it had answered 0.80 s ago.",
         r#"{"peer":"10.0.3.7:8080","max_fails":1,"fail_timeout":10,"last_ok":0.800}"#,
-        "",
+        "Set keepalive_timeout in upstream \"app\" below the upstream's own keep-alive timeout; until then set max_fails=3 for its servers, so that one close takes none of them out.",
     );
     let known = ejected().with_past(|past| {
         let cluster = Cluster { from: 4_990, to: 5_040, mean: 5_000, count: 9, latest: 9 };
@@ -102,6 +102,7 @@ fn ejected_healthy_before() {
         state,
         unavailable_for: None,
         backup: false,
+        max_fails: 1,
         last_cause,
         last_failed: None,
     };
@@ -116,12 +117,30 @@ fn ejected_healthy_before() {
     none.expect(
         Code::EjectedHealthy,
         Confidence::Possible,
-        "nginx took 10.0.3.2:8080 and 1 more out because reused connections were closed, which need not be a failure.",
-        r#"{"peer":"10.0.3.2:8080"}"#,
+        "nginx took 10.0.3.2:8080 and 10.0.3.3:8080 out because a reused connection of each was closed, which need not be a failure.",
+        r#"{"peers":["10.0.3.2:8080","10.0.3.3:8080"],"ejected":2}"#,
         "Set keepalive_timeout in upstream \"app\" below the upstream's own: the failures just before were closes of idle connections. Until then set max_fails=3 for its servers.",
     );
+    let said = |n: u8| {
+        let out = none.with(|case| {
+            case.peers = (1..=n).map(|n| peer(n, State::Unavailable, race)).collect();
+        });
+        let finding = out.find(Code::EjectedHealthy).unwrap();
+        let Some(Fact::Texts(names)) = finding.evidence.get(Key::Peers) else { panic!("names") };
+        (finding.text, names.len(), finding.evidence.get(Key::Ejected).cloned())
+    };
+    assert!(said(1).0.starts_with("nginx took 10.0.3.1:8080 out because a reused connection was"));
+    let (text, listed, ejected) = said(40);
+    assert_eq!(
+        text,
+        "nginx took 10.0.3.1:8080, 10.0.3.2:8080, 10.0.3.3:8080, 10.0.3.4:8080 and 36 more out because a reused connection of each was closed, which need not be a failure."
+    );
+    assert_eq!((listed, ejected), (16, Some(Fact::Count(40))));
     let up = none.with(|case| case.peers = vec![peer(2, State::Up, race)]);
     assert!(up.is_silent(Code::EjectedHealthy));
+    // It took more than that one close.
+    let thrice = none.with(|case| case.peers.iter_mut().for_each(|peer| peer.max_fails = 3));
+    assert!(thrice.is_silent(Code::EjectedHealthy));
 }
 
 #[test]
@@ -200,6 +219,8 @@ fn conditions_of_failures() {
         let text = case.find(Code::NotRetried).unwrap().text;
         let ends = format!(": fastcgi_next_upstream does not name {condition}.");
         assert!(text.ends_with(&ends), "{text}");
+        let newer = case.with(|case| case.module = "proxy_v2").find(Code::NotRetried).unwrap();
+        assert!(newer.text.contains(": proxy_next_upstream does not"), "{}", newer.text);
         let named = case.with(|case| case.context.conditions = vec![condition]);
         assert!(named.is_silent(Code::NotRetried), "{cause:?}");
     }
@@ -271,6 +292,9 @@ fn single_server() {
     assert!(one.with(|case| case.context.servers = Some(2)).is_silent(code));
     assert!(one.with(|case| case.context.servers = None).is_silent(code));
     assert!(one.with(|case| case.context.is_block = false).is_silent(code));
+    for cause in [Cause::HeaderTooBig, Cause::TlsCertificateError, Cause::ProtocolMismatch] {
+        assert!(one.with(|case| case.cause = cause).is_silent(code), "{cause:?}");
+    }
     // Another server would have made no difference, or the client noticed nothing.
     assert!(one.with(|case| case.cause = Cause::LocalFdsExhausted).is_silent(code));
     assert!(one.with(|case| case.failed.phase = Some(Phase::Body)).is_silent(code));

@@ -199,8 +199,13 @@ fn flapping() {
     let brief = flaps().with_past(|past| past.outages[2].to = 49_500);
     assert_eq!(brief.sure(Code::Flapping), Confidence::Possible);
     // A header that is too big has nothing to do with it: told, and no advice.
-    let other = flaps().with(|case| case.cause = Cause::HeaderTooBig);
-    assert_eq!(other.find(Code::Flapping).unwrap().advice, None);
+    // Nor has a certificate.
+    for cause in [Cause::HeaderTooBig, Cause::TlsCertificateError] {
+        let other = flaps().with(|case| case.cause = cause);
+        assert_eq!(other.find(Code::Flapping).unwrap().advice, None);
+    }
+    let crash = flaps().with(|case| case.cause = Cause::ConnectionReset);
+    assert!(crash.find(Code::Flapping).unwrap().advice.is_some());
 }
 
 #[test]
