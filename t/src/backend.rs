@@ -94,6 +94,11 @@ impl Backend {
         found.unwrap_or_else(|| panic!("{} has not said {text:?} on {lines} lines", self.name))
     }
 
+    /// Its first process.
+    pub fn pid(&self) -> u32 {
+        self.leader.id()
+    }
+
     /// Signals one of its processes.
     ///
     /// # Panics

@@ -28,7 +28,8 @@ impl Reservation {
         Self::on(SocketAddr::from((Ipv6Addr::LOCALHOST, 0)))
     }
 
-    fn on(addr: SocketAddr) -> io::Result<Self> {
+    /// A port on an address of this host; any if it is 0.
+    pub fn on(addr: SocketAddr) -> io::Result<Self> {
         let socket = bound(addr)?;
         let addr = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;
         Ok(Self { _socket: socket, addr })

@@ -26,7 +26,7 @@ mod uwsgi;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use t::diag::{Seen, assert_in};
+use t::diag::{self, Seen, assert_in};
 use t::{Client, Nginx, Response};
 
 /// How long something may take that takes no time.
@@ -65,6 +65,48 @@ fn give_up(nginx: &Nginx, requests: usize) -> Instant {
     sent
 }
 
+/// How often requests are given up until that is told as a timeout. Of what a supervisor closes in
+/// one look nothing shows that it closes what is too old; few rounds are within one.
+const ROUNDS: usize = 4;
+
+/// Has requests given up, round by round when the server is ready, until the operator is told that
+/// it has a timeout for them, which is this one. Before that he is told that it may.
+fn give_up_until_told(
+    nginx: &Nginx,
+    requests: usize,
+    which: &str,
+    ready: impl Fn(usize),
+    check: impl Fn(&Seen, Instant),
+) {
+    for round in 0..ROUNDS {
+        ready(round);
+        let sent = give_up(nginx, requests);
+        let mut known = false;
+        for n in round * requests..(round + 1) * requests {
+            let seen = diag::seen(nginx, n);
+            check(&seen, sent);
+            if seen.codes().first() == Some(&"request_timeout") {
+                let likely = seen.finding("request_timeout")["confidence"] == "likely";
+                let has = if likely { "has" } else { "may have" };
+                told(
+                    &seen,
+                    &["closes without a response happened", &format!("it {has} a timeout of")],
+                    &["Raise the upstream's own timeout of", which],
+                );
+                known |= likely;
+            } else {
+                told(&seen, &[], &["in the upstream's log"]);
+            }
+        }
+        if known {
+            return;
+        }
+    }
+    let age = |n| diag::seen(nginx, n).attempt(0)["elapsed"].as_f64().expect("a time");
+    let ages: Vec<f64> = (0..ROUNDS * requests).map(age).collect();
+    panic!("nobody is told of a timeout; ages: {ages:?}");
+}
+
 fn answer(asked: &mut Client) -> Response {
     asked.read_response(false).expect("a response")
 }
@@ -77,14 +119,6 @@ fn told(seen: &Seen, summary: &[&str], advice: &[&str]) {
             assert!(text.contains(words), "no {words:?} in the {name}: {text}");
         }
     }
-}
-
-/// The same of a request that a server gave up. That it is a timeout is told from several on, or
-/// where all were given up in one look, not at all: until then by what it can be.
-fn told_of_timeout(seen: &Seen, summary: &[&str]) {
-    let timeout = "Raise the upstream's own timeout of";
-    let known = seen.variable("advice").starts_with(timeout);
-    told(seen, summary, &[if known { timeout } else { "a timeout of its own" }]);
 }
 
 /// Checks how old requests were when they failed: at least so many seconds, and no more than have

@@ -53,13 +53,46 @@ pub struct FullBacklog {
     addr: String,
     _listener: Socket,
     _port: Option<Reservation>,
-    _waiting: Vec<Socket>,
+    waiting: Vec<Socket>,
 }
 
 impl FullBacklog {
+    /// [`full_backlog_tcp`] with a queue for so many.
+    ///
+    /// # Panics
+    /// As that.
+    pub fn tcp(backlog: i32) -> Self {
+        let port = Reservation::v4().expect("a port on 127.0.0.1");
+        let listener = port.listen(backlog).expect("a reserved port can be listened on");
+        let waiting = fill(|| connect_tcp(port.addr()), io::ErrorKind::TimedOut);
+        let addr = port.addr().to_string();
+        Self { addr, _listener: listener, _port: Some(port), waiting }
+    }
+
+    /// [`full_backlog_unix`] with a queue for so many.
+    ///
+    /// # Panics
+    /// As that.
+    pub fn unix(path: &Path, backlog: i32) -> Self {
+        let listener = listen_unix(path, backlog);
+        let connect = || {
+            let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+            socket.set_nonblocking(true)?;
+            socket.connect(&SockAddr::unix(path)?).map(|()| socket)
+        };
+        let waiting = fill(connect, io::ErrorKind::WouldBlock);
+        let addr = format!("unix:{}", path.display());
+        Self { addr, _listener: listener, _port: None, waiting }
+    }
+
     /// The address as the argument of `server`.
     pub fn addr(&self) -> &str {
         &self.addr
+    }
+
+    /// How many connections wait: one or two more than the queue is for.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
     }
 }
 
@@ -69,15 +102,7 @@ impl FullBacklog {
 /// # Panics
 /// When connecting does not hang.
 pub fn full_backlog_tcp() -> FullBacklog {
-    let port = Reservation::v4().expect("a port on 127.0.0.1");
-    let listener = port.listen(0).expect("a reserved port can be listened on");
-    let waiting = fill(|| connect_tcp(port.addr()), io::ErrorKind::TimedOut);
-    FullBacklog {
-        addr: port.addr().to_string(),
-        _listener: listener,
-        _port: Some(port),
-        _waiting: waiting,
-    }
+    FullBacklog::tcp(0)
 }
 
 /// A unix socket where connecting without blocking gives EAGAIN.
@@ -85,15 +110,7 @@ pub fn full_backlog_tcp() -> FullBacklog {
 /// # Panics
 /// When it does not.
 pub fn full_backlog_unix(path: &Path) -> FullBacklog {
-    let listener = listen_unix(path, 0);
-    let connect = || {
-        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        socket.set_nonblocking(true)?;
-        socket.connect(&SockAddr::unix(path)?).map(|()| socket)
-    };
-    let waiting = fill(connect, io::ErrorKind::WouldBlock);
-    let addr = format!("unix:{}", path.display());
-    FullBacklog { addr, _listener: listener, _port: None, _waiting: waiting }
+    FullBacklog::unix(path, 0)
 }
 
 fn connect_tcp(addr: SocketAddr) -> io::Result<Socket> {

@@ -133,6 +133,57 @@ fn closes_what_nginx_keeps() {
     diag::finish(&nginx);
 }
 
+/// Guards against an operator who has to guess which timeout it is: nginx sees the same age again
+/// and again. The operator is to be told the value to set, and the server's.
+#[test]
+fn is_told_its_timeout() {
+    const LIKELY: usize = 6;
+    let port = Reservation::v4().expect("a port");
+    let far = Distance::to(&port, RACES);
+    let node = node(&port);
+    let addr = far.addr();
+    let nginx = Nginx::start(keepalive(std::slice::from_ref(&addr)));
+    let kept = keep(&nginx, &node, addr.clone());
+    far.wait_ends(RACES);
+    // Each request finds the server's end of the connection on its way.
+    far.arrive_after(RACES);
+    let seconds = kept.seconds.round();
+    let (mut races, mut told_of) = (0, 0);
+    for n in 0..RACES {
+        assert_eq!(answer(&mut ask(&nginx, "POST", "/")).status, 502);
+        let seen = diag::seen(&nginx, n);
+        seen.expect("keepalive_race", &json!({"outcome": "failed"}));
+        let tcp = &seen.attempt(0)["tcp"];
+        // On a machine that has other things to do it can be late, and look like something else.
+        if tcp["since_sent"].as_f64().expect("a time") > 0.02 {
+            continue;
+        }
+        races += 1;
+        if races < LIKELY {
+            continue;
+        }
+        told_of += 1;
+        told(
+            &seen,
+            &[&format!("its keep-alive timeout is {seconds} s")],
+            &[&format!(
+                "Set keepalive_timeout {}s in upstream \"node\", or raise the backend's.",
+                seconds - 1.0
+            )],
+        );
+        let finding = seen.finding("idle_timeout");
+        assert_eq!(finding["confidence"], "likely");
+        let ends = format!(
+            "the keep-alive timeout of {addr} is {seconds} s, and nginx keeps idle connections for 60 s."
+        );
+        assert!(finding["text"].as_str().expect("a text").ends_with(&ends), "{finding}");
+        assert_eq!(finding["evidence"]["closes"], races, "{finding}");
+        assert_in(&finding["evidence"]["age"], kept.seconds - 0.1..kept.seconds + 2.0);
+    }
+    assert!(told_of > 0, "{races} races of {RACES}");
+    diag::finish(&nginx);
+}
+
 /// Guards against the same being taken for something else where work holds up the server's event
 /// loop: when that comes to its timers, the requests wait in the sockets that it closes, which
 /// resets them. The operator is to be told the same, in spite of the time they have waited.
@@ -155,6 +206,10 @@ fn resets_what_it_had_no_time_to_read() {
     sleep(wait.max(over.saturating_duration_since(Instant::now())));
     fs::write(node.path("idle"), "").expect("a file");
     expect_races(&nginx, asked, &kept, Some(ECONNRESET), "reset a reused connection");
+    for n in 0..RACES {
+        // That age is the server's own work, and no timeout's.
+        diag::seen(&nginx, n).is_silent("idle_timeout").is_silent("request_timeout");
+    }
     diag::finish(&nginx);
 }
 
@@ -216,5 +271,15 @@ fn two_closes_leave_no_server() {
         }),
     );
     told(&seen, &["Upstream \"node\"", "taken out after failures"], &["the failures just before"]);
+    let finding = seen.finding("ejected_healthy");
+    assert_eq!(finding["confidence"], "possible");
+    assert_eq!(
+        finding["text"],
+        format!(
+            "nginx took {} and {} out because a reused connection of each was closed, which need not be a failure.",
+            addrs[0], addrs[1]
+        )
+    );
+    assert_eq!(finding["evidence"], json!({"peers": addrs, "ejected": 2}));
     diag::finish(&nginx);
 }

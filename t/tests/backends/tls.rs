@@ -65,6 +65,7 @@ fn certificate_has_expired() {
         )
         .in_header(&response);
         told(&seen, &["certificate has expired"], &["renew it"]);
+        assert_eq!(seen.codes(), [""; 0]);
         // It is only that.
         for path in ["/trusted", "/renewed"] {
             assert_eq!(nginx.get(path).status, 200, "{path}");

@@ -1,16 +1,19 @@
 //! uWSGI, whose master kills a worker that has been at a request for `harakiri` seconds.
 
+use std::time::Instant;
+
 use serde_json::json;
 use t::diag;
 use t::ports::Reservation;
 use t::{Backend, Nginx};
 
-use crate::{expect_age, give_up, told_of_timeout};
+use crate::{expect_age, give_up_until_told, told};
 
 const WORKERS: usize = 8;
 
 /// Guards against what [`crate::gunicorn`] guards against, in another protocol. The operator is to
-/// be told that the server itself gives requests up after 2 s, which its log says, too.
+/// be told that the server itself gives requests up after 2 s, which its log says, too: its harakiri
+/// is to be raised, or the requests made faster.
 #[test]
 fn gives_up_what_takes_too_long() {
     let port = Reservation::v4().expect("a port");
@@ -24,10 +27,7 @@ fn gives_up_what_takes_too_long() {
         "location / {{ uwsgi_pass {addr}; uwsgi_param PATH_INFO $uri;
                        uwsgi_param REQUEST_METHOD $request_method; }}"
     )));
-    let sent = give_up(&nginx, WORKERS);
-    uwsgi.wait_for("HARAKIRI ON WORKER", WORKERS);
-    for n in 0..WORKERS {
-        let seen = diag::seen(&nginx, n);
+    let check = |seen: &diag::Seen, sent: Instant| {
         let attempt = json!({
             "peer": addr, "cause": "closed_before_response", "reused": false, "errno": null,
             "bytes_received": 0, "status": 502, "tcp": {"state": "CLOSE_WAIT"},
@@ -38,8 +38,11 @@ fn gives_up_what_takes_too_long() {
                     "attempts": [attempt]}),
         );
         // It counts whole seconds, and the master looks once a second.
-        expect_age(&seen, 1.9, sent);
-        told_of_timeout(&seen, &["closed the connection without sending"]);
-    }
+        expect_age(seen, 1.9, sent);
+        told(seen, &["closed the connection without sending"], &[]);
+    };
+    let ready = |round: usize| drop(uwsgi.wait_for("Respawned uWSGI worker", WORKERS * round));
+    give_up_until_told(&nginx, WORKERS, "uWSGI's harakiri", ready, check);
+    uwsgi.wait_for("HARAKIRI ON WORKER", WORKERS);
     diag::finish(&nginx);
 }
