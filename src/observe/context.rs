@@ -19,13 +19,19 @@ const SIBLINGS: usize = 8;
 /// What is known when an upstream request ends with `failed`.
 pub(super) fn context(request: Request<'_>, upstream: Upstream<'_>, last: &Note) -> Context {
     let failed = &last.attempt;
+    let not_retried = not_retried(upstream, failed);
     Context {
         is_block: upstream.is_block(),
         servers: peers::number(upstream).filter(|servers| *servers > 0),
         siblings: siblings(request, upstream, last),
         host: host(upstream, failed),
-        not_retried: not_retried(upstream, failed),
-        conditions: upstream.retry().map(|retry| retry.kinds.names()).unwrap_or_default(),
+        not_retried,
+        conditions: match not_retried {
+            Some(NotRetried::NotConfigured) => {
+                upstream.retry().map(|retry| retry.kinds.names()).unwrap_or_default()
+            }
+            _ => Vec::new(),
+        },
         keepalive_timeout: keepalive_timeout(request, upstream, failed),
     }
 }

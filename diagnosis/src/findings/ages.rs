@@ -55,7 +55,7 @@ pub(super) fn idle_timeout(e: &Evidence<'_>) -> Option<Finding> {
     if let Some(timeout) = configured {
         finding = finding.time(Key::KeepaliveTimeout, timeout);
     }
-    finding = finding.fact(Key::Set, Fact::Text(set)).advise(advice);
+    finding = finding.fact(Key::Set, Fact::Text(set.into())).advise(advice);
     finding.clause = Some(format!(
         "{share} closes of reused connections happened at {at} s: its keep-alive timeout {is} {timeout}"
     ));

@@ -1,5 +1,7 @@
 //! What nginx's configuration has to do with it.
 
+use std::borrow::Cow;
+
 use super::ages;
 use super::context::NotRetried;
 use super::{Code, Confidence, Evidence, Fact, Finding, Key};
@@ -32,7 +34,7 @@ pub(super) fn buffer_too_small(e: &Evidence<'_>) -> Option<Finding> {
             .count(Key::Size, header.size)
             .fact(Key::Exact, Fact::Flag(header.exact))
             .count(Key::Limit, header.limit)
-            .fact(Key::Set, Fact::Text(set))
+            .fact(Key::Set, Fact::Text(set.into()))
             .advise(buffer::advice(header)),
     )
 }
@@ -134,31 +136,31 @@ pub(super) fn not_retried(e: &Evidence<'_>) -> Option<Finding> {
         return None;
     }
     let next = for_module("proxy_next_upstream", e.module);
-    let why = match reason {
-        NotRetried::NotConfigured if e.context.conditions.is_empty() => format!("{next} is off"),
-        NotRetried::NotConfigured => {
-            format!("{next} does not name {}", condition(e)?)
+    let why: Cow<'static, str> = match reason {
+        NotRetried::NotConfigured if e.context.conditions.is_empty() => {
+            format!("{next} is off").into()
         }
+        NotRetried::NotConfigured => format!("{next} does not name {}", condition(e)?).into(),
         NotRetried::NonIdempotent => format!(
             "the request ({}) may have been carried out, and {next} does not name non_idempotent",
             method(e.method)
-        ),
-        NotRetried::Tries(tries) => format!("{next}_tries is {tries}"),
-        NotRetried::Timeout(time) => format!("{next}_timeout ({time} s) was over"),
-        NotRetried::NoServerLeft => "each had been tried, is down or out".to_owned(),
+        )
+        .into(),
+        NotRetried::Tries(tries) => format!("{next}_tries is {tries}").into(),
+        NotRetried::Timeout(time) => format!("{next}_timeout ({time} s) was over").into(),
+        NotRetried::NoServerLeft => "each had been tried, is down or out".into(),
         NotRetried::RequestNotBuffered => {
-            "a part of the request had been sent, and it is not buffered".to_owned()
+            "a part of the request had been sent, and it is not buffered".into()
         }
-        NotRetried::ResponseStarted => "the client had got a part of the response".to_owned(),
+        NotRetried::ResponseStarted => "the client had got a part of the response".into(),
     };
-    let tried = match e.upstream {
-        _ if single => "did not try again on a fresh connection".to_owned(),
-        Some(name) => format!("tried no other server of \"{name}\""),
-        None => "tried no other server".to_owned(),
+    let text = match e.upstream {
+        _ if single => ["nginx did not try again on a fresh connection: ", &why, "."].concat(),
+        Some(name) => ["nginx tried no other server of \"", name, "\": ", &why, "."].concat(),
+        None => ["nginx tried no other server: ", &why, "."].concat(),
     };
-    let text = format!("nginx {tried}: {why}.");
     let mut finding = Finding::new(Code::NotRetried, Confidence::Certain, text)
-        .fact(Key::Reason, Fact::Text(reason.slug().to_owned()));
+        .fact(Key::Reason, Fact::Text(reason.slug().into()));
     if let Some(servers) = e.context.servers {
         finding = finding.count(Key::Servers, servers);
     }
@@ -206,9 +208,12 @@ pub(super) fn single_server(e: &Evidence<'_>) -> Option<Finding> {
     if !peer_failed || is_of_all(e.cause) {
         return None;
     }
-    let text = format!(
-        "Upstream \"{name}\" has one server: there is no other to try, and max_fails does not take the only one out."
-    );
+    let text = [
+        "Upstream \"",
+        name,
+        "\" has one server: there is no other to try, and max_fails does not take the only one out.",
+    ]
+    .concat();
     Some(Finding::new(Code::SingleServer, Confidence::Certain, text).count(Key::Servers, 1_u64))
 }
 

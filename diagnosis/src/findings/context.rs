@@ -20,7 +20,7 @@ pub struct Context {
     pub host: Option<Host>,
     /// Why nginx did not try another server.
     pub not_retried: Option<NotRetried>,
-    /// The conditions of `proxy_next_upstream`, as they are written there.
+    /// The conditions of `proxy_next_upstream`, as they are written there, where those are why.
     pub conditions: Vec<&'static str>,
     /// `keepalive_timeout` of the upstream block, where `keepalive` is in use.
     pub keepalive_timeout: Option<Seconds>,

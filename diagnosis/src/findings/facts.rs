@@ -1,5 +1,7 @@
 //! What a finding was concluded from: a small JSON object.
 
+use std::borrow::Cow;
+
 use crate::json::{self, Object, object};
 use crate::seconds::Seconds;
 
@@ -94,7 +96,7 @@ pub enum Fact {
     /// Seconds.
     Time(Seconds),
     /// A text.
-    Text(String),
+    Text(Cow<'static, str>),
     /// A list of texts.
     Texts(Vec<String>),
     /// True or false.
@@ -118,7 +120,14 @@ impl Fact {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts(Vec<(Key, Fact)>);
 
+/// Room for what most findings have.
+const USUAL: usize = 4;
+
 impl Facts {
+    pub(super) fn new() -> Facts {
+        Facts(Vec::with_capacity(USUAL))
+    }
+
     pub(super) fn add(&mut self, key: Key, fact: Fact) {
         self.0.push((key, fact));
     }

@@ -22,16 +22,18 @@ pub(super) fn nothing_listening(e: &Evidence<'_>) -> Option<Finding> {
     let (code, certain) = (Code::NothingListening, Confidence::Certain);
     match e.context.host.as_ref()? {
         Host::Tcp { own: true, listeners } if listeners.is_empty() => {
-            let port = address(e)?.port();
-            let finding = Finding::new(
-                code,
-                certain,
-                format!("Nothing listens on port {port} of this host."),
-            );
-            Some(finding.count(Key::Port, port).advise(format!(
-                "Start the process that should listen on port {port} of this host or container, or correct the port in {} (ss -ltnp shows what listens).",
-                e.place()
-            )))
+            // The usual end of a backend on this host: its words are put together, not formatted.
+            let (port, number) = port(e)?;
+            let text = ["Nothing listens on port ", port, " of this host."].concat();
+            let advice = [
+                "Start the process that should listen on port ",
+                port,
+                " of this host or container, or correct the port in ",
+                &e.place(),
+                " (ss -ltnp shows what listens).",
+            ];
+            let finding = Finding::new(code, certain, text);
+            Some(finding.count(Key::Port, number).advise(advice.concat()))
         }
         Host::Unix { listener: Listening::Nobody, .. } => {
             let text = format!("Nobody listens on {}: its file was left behind.", e.peer());
@@ -180,6 +182,12 @@ pub(super) fn restarted(e: &Evidence<'_>) -> Option<Finding> {
 /// The address of the peer, as nginx prints it.
 fn address(e: &Evidence<'_>) -> Option<SocketAddr> {
     e.failed.peer.as_deref()?.parse().ok()
+}
+
+/// The port of the peer's address, as it is written and as a number.
+fn port<'a>(e: &Evidence<'a>) -> Option<(&'a str, u16)> {
+    let port = e.failed.peer.as_deref()?.rsplit(':').next()?;
+    Some((port, port.parse().ok()?))
 }
 
 /// Whether connections to an address get to a socket.

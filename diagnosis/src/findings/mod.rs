@@ -20,6 +20,8 @@ pub use context::{Context, Host, Listener, Listening, NotRetried, Process, Sibli
 pub use facts::{Fact, Facts, Key, Kind};
 pub use page::page;
 
+use std::borrow::Cow;
+
 use crate::cause::Cause;
 use crate::json::{key, object};
 use crate::outcome::Outcome;
@@ -68,23 +70,24 @@ pub struct Finding {
 /// Draws all conclusions, the strongest first.
 pub fn findings(evidence: &Evidence<'_>) -> Vec<Finding> {
     let e = evidence;
-    let here = [host::nothing_listening(e), host::bound_elsewhere(e), host::backlog_full(e)];
+    // Most failures have two or three; a finding is large, so none is moved that is not given.
+    let mut found = Vec::with_capacity(4);
+    found.extend(host::nothing_listening(e));
+    let nobody = !found.is_empty();
+    found.extend(host::bound_elsewhere(e));
+    found.extend(host::backlog_full(e));
     let idle = ages::idle_timeout(e);
-    let nobody = here.first().is_some_and(Option::is_some);
     let likely_idle = idle.as_ref().is_some_and(|idle| idle.confidence <= Confidence::Likely);
-    let others = [
-        configuration::buffer_too_small(e),
-        ages::request_timeout(e),
-        history::flapping(e),
-        host::restarted(e).or_else(|| history::restarted(e)),
-        history::went_away(e, nobody),
-        history::never_connected(e),
-        configuration::ejected_healthy(e, likely_idle),
-        configuration::not_retried(e),
-        configuration::single_server(e),
-    ];
-    let all = here.into_iter().chain([idle]).chain(others);
-    let mut found: Vec<Finding> = all.flatten().collect();
+    found.extend(idle);
+    found.extend(configuration::buffer_too_small(e));
+    found.extend(ages::request_timeout(e));
+    found.extend(history::flapping(e));
+    found.extend(host::restarted(e).or_else(|| history::restarted(e)));
+    found.extend(history::went_away(e, nobody));
+    found.extend(history::never_connected(e));
+    found.extend(configuration::ejected_healthy(e, likely_idle));
+    found.extend(configuration::not_retried(e));
+    found.extend(configuration::single_server(e));
     // What is only possible explains less than what is likely, whatever it is.
     found.sort_by_key(|f| (f.confidence == Confidence::Possible, f.code));
     found
@@ -94,7 +97,7 @@ impl Finding {
     fn new(code: Code, confidence: Confidence, text: String) -> Finding {
         // Names in it may come from variables.
         let text = plain(text);
-        let evidence = Facts::default();
+        let evidence = Facts::new();
         Finding { code, confidence, text, evidence, advice: None, clause: None }
     }
 
@@ -114,7 +117,7 @@ impl Finding {
     }
 
     fn peer(self, e: &Evidence<'_>) -> Finding {
-        self.fact(Key::Peer, Fact::Text(plain(e.peer())))
+        self.fact(Key::Peer, Fact::Text(plain(e.peer()).into()))
     }
 
     fn advise(mut self, advice: impl Into<Option<String>>) -> Finding {
@@ -153,15 +156,15 @@ impl<'a> Evidence<'a> {
     }
 
     /// The upstream block, for advice. The name of one only if there is one.
-    fn block(&self) -> String {
+    fn block(&self) -> Cow<'static, str> {
         match self.upstream.filter(|name| name.len() <= SHORT) {
-            Some(name) if self.context.is_block => format!("upstream \"{name}\""),
-            _ => "the upstream block".to_owned(),
+            Some(name) if self.context.is_block => ["upstream \"", name, "\""].concat().into(),
+            _ => "the upstream block".into(),
         }
     }
 
     /// Where the peer's address stands, for advice.
-    fn place(&self) -> String {
-        if self.context.is_block { self.block() } else { "nginx's configuration".to_owned() }
+    fn place(&self) -> Cow<'static, str> {
+        if self.context.is_block { self.block() } else { "nginx's configuration".into() }
     }
 }

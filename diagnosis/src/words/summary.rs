@@ -17,18 +17,23 @@ use crate::zone::{idle, since_sent, worked_on};
 /// What `$status` shows where the response had no status line (`NGX_HTTP_VERSION_9`).
 const NO_STATUS_LINE: u16 = 9;
 
+/// Room for what most sentences get behind what happened: a clause.
+const USUAL: usize = 64;
+
 /// One sentence with the numbers in it, and what the client got if that was no error.
 pub(crate) fn summary(facts: &Facts<'_>) -> String {
     let failed = facts.failed;
     let mut sentence = particular(facts).unwrap_or_else(|| meaning(facts));
+    sentence.reserve(USUAL);
     // A timeout says so in words: its errno is nginx's own (`NGX_ETIMEDOUT`).
     if let Some(name) = failed.errname()
         && failed.errno != Some(Errno::ETIMEDOUT as i32)
     {
-        sentence.push_str(&format!(" ({name})"));
+        [" (", name, ")"].iter().for_each(|part| sentence.push_str(part));
     }
     if let Some(clause) = facts.findings.iter().find_map(|finding| finding.clause.as_deref()) {
-        sentence.push_str(&format!("; {clause}"));
+        sentence.push_str("; ");
+        sentence.push_str(clause);
     }
     sentence.push('.');
     if facts.status == NO_STATUS_LINE {
