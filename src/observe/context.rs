@@ -52,14 +52,13 @@ fn keepalive_timeout(
 /// The others, where the peer has never answered: they tell whether that is its own matter.
 fn siblings(request: Request<'_>, upstream: Upstream<'_>, last: &Note) -> Vec<Sibling> {
     let memory = request.main_conf().and_then(|main| main.memory);
-    let (Some(memory), Some(group)) = (memory, upstream.group_name()) else { return Vec::new() };
     let now = time::current_msec();
-    let alone = peers::number(upstream).is_none_or(|servers| servers < 2);
     let may_be_stale = last.attempt.phase == Some(Phase::Connect)
         && last.place().is_some_and(|place| place.peer.may_be_stale(now));
-    if alone || !may_be_stale {
+    if !may_be_stale || peers::number(upstream).is_none_or(|servers| servers < 2) {
         return Vec::new();
     }
+    let (Some(memory), Some(group)) = (memory, upstream.group_name()) else { return Vec::new() };
     let peers = peers::first(upstream, SIBLINGS.saturating_add(1));
     let others = peers.iter().filter(|peer| Some(&peer.name) != last.attempt.peer.as_ref());
     others

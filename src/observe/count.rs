@@ -1,5 +1,7 @@
 //! Every attempt is counted with its peer, good ones too.
 
+use std::cell::LazyCell;
+
 use diagnosis::peer::State as PeerState;
 use diagnosis::zone::{Attempted, Noted, Place};
 use diagnosis::{Cause, Phase, Seconds};
@@ -131,7 +133,7 @@ fn place(main: &MainConf, upstream: Upstream<'_>, name: &[u8]) -> Option<Place<'
 /// As [`count`], with what was noted: which attempts failed, and what took peers out.
 fn count_noted(request: Request<'_>, upstream: Upstream<'_>, main: &MainConf) {
     let Some(memory) = main.memory else { return };
-    let name = upstream.group_name().unwrap_or_default();
+    let name = LazyCell::new(|| upstream.group_name().unwrap_or_default());
     let now = time::current_msec();
     let _ = hooks::with(request, |diagnosis| {
         let assembled = assemble(request, Some(diagnosis));

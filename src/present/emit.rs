@@ -68,7 +68,7 @@ const KEPT: usize = 64 * 1_024;
 impl<'a> Lines<'a> {
     fn take() -> Lines<'a> {
         let json = BUFFER.lock().map(|mut kept| std::mem::take(&mut *kept)).unwrap_or_default();
-        Lines { ready: Vec::new(), json }
+        Lines { ready: Vec::with_capacity(1), json }
     }
 
     /// Adds the record of a request, if it has one.

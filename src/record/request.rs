@@ -97,6 +97,8 @@ impl Diagnosis {
     ) -> &mut Group {
         let at = self.groups.iter().position(|group| group.upstream == upstream);
         let at = at.unwrap_or_else(|| {
+            // Most have one, and a group is large.
+            self.groups.reserve_exact(1);
             self.groups.push(new());
             self.groups.len().saturating_sub(1)
         });
@@ -159,7 +161,13 @@ impl Group {
                 note.attempt.stderr = stderr;
             }
             Some(_) => {}
-            None if !full => self.notes.push(new),
+            None if !full => {
+                // As for groups: there is one, or there are many.
+                if self.notes.is_empty() {
+                    self.notes.reserve_exact(1);
+                }
+                self.notes.push(new);
+            }
             // The request's verdict is the last one's.
             None => {
                 if let Some(last) = self.notes.last_mut() {

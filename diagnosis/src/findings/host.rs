@@ -68,10 +68,13 @@ pub(super) fn bound_elsewhere(e: &Evidence<'_>) -> Option<Finding> {
 }
 
 fn elsewhere(e: &Evidence<'_>, listeners: &[Listener]) -> Option<Finding> {
+    if listeners.is_empty() {
+        return None;
+    }
     let wanted = address(e)?;
     let hears: Vec<Hears> = listeners.iter().map(|listener| hears(listener, wanted.ip())).collect();
     // One that takes such connections has begun to listen since, or is another failure's matter.
-    if listeners.is_empty() || hears.contains(&Hears::Yes) {
+    if hears.contains(&Hears::Yes) {
         return None;
     }
     let confidence =

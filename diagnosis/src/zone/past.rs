@@ -141,9 +141,10 @@ pub struct Past {
     pub failures: u64,
     /// When the first of those failed.
     pub failing_for: Option<u64>,
-    /// Attempts of all time whose connections could not be made, for a reason on the peer's side.
+    /// Of a peer that has not answered in all the time that takes to call it stale: attempts whose
+    /// connections could not be made, for a reason on the peer's side.
     pub not_reached: u64,
-    /// Failed attempts of all time with a connection.
+    /// And failed ones with a connection.
     pub reached: u64,
     /// The outage that goes on.
     pub outage: Option<Outage>,

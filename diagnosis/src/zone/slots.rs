@@ -230,7 +230,9 @@ impl PeerSlot {
             (time != 0).then(|| now.saturating_sub(time))
         };
         let (mut reached, mut not_reached) = (0_u64, 0_u64);
-        for (reach, count) in REACHES.iter().zip(&self.causes) {
+        // Nobody asks of a peer that has answered.
+        let causes = if self.may_be_stale(now) { &self.causes[..] } else { &[] };
+        for (reach, count) in REACHES.iter().zip(causes) {
             let count = count.load(Relaxed).into();
             match reach {
                 Reach::Reached => reached = reached.saturating_add(count),

@@ -102,10 +102,25 @@ fn a_run_of_failures_is_known_from_its_start() {
     down(&peer, 3_000);
     let past = peer.past(9_000);
     assert_eq!((past.failures, past.failing_for, past.last_ok), (2, Some(7_000), Some(8_000)));
-    assert_eq!((past.reached, past.not_reached), (1, 1));
     peer.count(Attempted::Ok, 9_000);
     let past = peer.past(9_000);
     assert_eq!((past.failures, past.failing_for, past.last_ok), (0, None, Some(0)));
+}
+
+/// Guards against a peer that is slow to start, or has answered, being called stale.
+#[test]
+fn connections_of_a_peer_that_never_answered() {
+    let peer = named();
+    noted(&peer, Cause::ResponseTimedOut, None, 2_000);
+    down(&peer, 3_000);
+    let connections = |now| {
+        let past = peer.past(now);
+        (peer.may_be_stale(now), past.reached, past.not_reached)
+    };
+    assert_eq!(connections(STALE - 1), (false, 0, 0));
+    assert_eq!(connections(STALE), (true, 1, 1));
+    peer.count(Attempted::Ok, 20_000);
+    assert_eq!(connections(30_000), (false, 0, 0));
 }
 
 /// Guards against an outage that is taken for over because of what a process that is told to stop
