@@ -30,9 +30,11 @@ pub(super) fn install() {
 
 /// `ngx_http_output_header_filter_pt`.
 unsafe extern "C" fn header(r: *mut ngx_http_request_t) -> ngx_int_t {
-    // SAFETY: nginx calls a filter with a live request.
+    // SAFETY: nginx calls a filter with a live request, whose upstream request is NULL or lives.
     unsafe {
-        if !(*r).upstream.is_null() {
+        let upstream = (*r).upstream;
+        // Every response comes by here: most have no upstream, or one that is watched.
+        if !upstream.is_null() && !hooks::is_hooked(&*upstream) {
             came(r);
         }
         // SAFETY: install() stored the address of such a function there, before this one was
@@ -44,11 +46,12 @@ unsafe extern "C" fn header(r: *mut ngx_http_request_t) -> ngx_int_t {
     }
 }
 
-/// A header that an upstream sent: later ones, of an error page for one, come after its end.
+/// A header of a request whose upstream request is not watched: of the cache, of an error page, or
+/// of an upstream whose address was made at run time, which nothing could watch before.
 ///
 /// # Safety
 /// `r` is a live request with an upstream.
-#[inline]
+#[cold]
 unsafe fn came(r: *mut ngx_http_request_t) {
     // SAFETY: by the caller's contract.
     let Some(request) = (unsafe { Request::from_raw(r) }) else { return };
@@ -60,19 +63,11 @@ unsafe fn came(r: *mut ngx_http_request_t) {
         }
         return;
     }
-    if !hooks::is_watched(request) {
-        if upstream.has_group() || !request.loc_conf().is_some_and(|conf| conf.enabled()) {
-            return;
-        }
-        // An address made at run time: nothing could watch it before.
-        // SAFETY: no reference into the upstream request is held here (Upstream keeps a pointer).
-        if let Some(u) = unsafe { (*r).upstream.as_mut() } {
-            watch::watch(u);
-        }
+    if upstream.has_group() || !request.loc_conf().is_some_and(|conf| conf.enabled()) {
+        return;
     }
-    // It is counted when the upstream request ends: until then nothing else of it is looked up.
-    // Nothing here can panic.
-    if !request.is_cached() {
-        request.keep(upstream.header_size().unwrap_or(0));
+    // SAFETY: no reference into the upstream request is held here (Upstream keeps a pointer).
+    if let Some(u) = unsafe { (*r).upstream.as_mut() } {
+        watch::watch(u);
     }
 }

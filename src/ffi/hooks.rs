@@ -9,7 +9,10 @@ use std::ffi::c_void;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use nginx_sys::{NGX_OK, ngx_http_request_t, ngx_int_t, ngx_pool_cleanup_add, ngx_pool_cleanup_t};
+use nginx_sys::{
+    NGX_OK, ngx_http_request_t, ngx_http_upstream_t, ngx_int_t, ngx_pool_cleanup_add,
+    ngx_pool_cleanup_t,
+};
 
 use super::guard::{guard, guard_or};
 use super::request::Request;
@@ -143,11 +146,15 @@ pub(super) unsafe extern "C" fn finalize(r: *mut ngx_http_request_t, rc: ngx_int
     // SAFETY: nginx calls it with the request that the upstream request belongs to.
     let Some(request) = (unsafe { Request::from_raw(r) }) else { return };
     let Some(upstream) = request.upstream() else { return };
-    let original = original(request, upstream);
-    let noted = LIVE.load(Ordering::Relaxed) != 0 || observe::gave_up(rc);
-    let good = !noted && guard(true, || observe::count_good(request, upstream));
-    if !good {
-        ended(request, upstream, rc, noted || observe::answered_in(request));
+    let live = LIVE.load(Ordering::Relaxed) != 0;
+    let original = match live {
+        false => watch::original(upstream.raw()),
+        true => original(request, upstream),
+    };
+    let noted = live || observe::gave_up(rc);
+    // No panic boundary: nothing in it can panic.
+    if noted || !observe::count_good(request, upstream) {
+        ended(request, upstream, rc, noted);
     }
     if let Some(original) = original {
         // SAFETY: the function that stood here before, with its own arguments.
@@ -158,6 +165,7 @@ pub(super) unsafe extern "C" fn finalize(r: *mut ngx_http_request_t, rc: ngx_int
 /// The end of an upstream request that is not of the usual kind.
 #[cold]
 fn ended(request: Request<'_>, upstream: Upstream<'_>, rc: ngx_int_t, noted: bool) {
+    let noted = noted || guard(false, || observe::answered_in(request));
     if noted {
         guard_or(|| observe::finalized(request, upstream, rc), || disable(request));
     }
@@ -176,32 +184,59 @@ fn original(request: Request<'_>, upstream: Upstream<'_>) -> Option<Finalize> {
 
 /// `ngx_http_handler_pt` of the log phase.
 pub(super) unsafe extern "C" fn log_phase(r: *mut ngx_http_request_t) -> ngx_int_t {
-    // SAFETY: nginx calls a phase handler with a live request.
-    if let Some(request) = unsafe { Request::from_raw(r) } {
-        // Where another module stands in front of nginx's handler of connections.
-        super::log::learn_handler(request);
-        let watched = is_watched(request);
-        if !watched && let Some(upstream) = request.upstream() {
-            guard((), || observe::count_unwatched(request, upstream));
-        }
-        if LIVE.load(Ordering::Relaxed) != 0
-            || observe::answers_gateway_error(request)
-            // What was watched to its end has left a record, or has not failed.
-            || (!watched && observe::unnoted_error(request))
-        {
-            guard_or(|| present::emit(request), || disable(request));
+    // SAFETY: nginx calls a phase handler with a live request, whose upstream request is NULL or
+    // lives.
+    unsafe {
+        let upstream = (*r).upstream;
+        let watched = upstream.is_null() || is_hooked(&*upstream);
+        let quiet = LIVE.load(Ordering::Relaxed) == 0 && super::log::knows_handler();
+        // Every request comes by here, and of most there is nothing to say.
+        if !watched || !quiet || has_gateway_status(&*r) {
+            log_request(r, watched);
         }
     }
     NGX_OK as ngx_int_t
 }
 
-/// Whether the end of the request's last upstream request was, or will be, seen by the hook.
+/// Whether its status is 502, 503 or 504, as `Request::status` tells.
 #[inline]
-pub(super) fn is_watched(request: Request<'_>) -> bool {
-    request.upstream().is_none_or(|upstream| {
-        let hooked = upstream.raw().finalize_request.map(|function| function as usize);
-        hooked == Some(finalize as *const () as usize)
-    })
+fn has_gateway_status(r: &ngx_http_request_t) -> bool {
+    let status = if r.err_status == 0 { r.headers_out.status } else { r.err_status };
+    matches!(status, 502..=504)
+}
+
+/// A request of which there may be something to say.
+///
+/// # Safety
+/// `r` is a live request.
+#[cold]
+unsafe fn log_request(r: *mut ngx_http_request_t, watched: bool) {
+    // SAFETY: by the caller's contract.
+    let Some(request) = (unsafe { Request::from_raw(r) }) else { return };
+    // Where another module stands in front of nginx's handler of connections.
+    super::log::learn_handler(request);
+    if !watched && let Some(upstream) = request.upstream() {
+        guard((), || observe::count_unwatched(request, upstream));
+    }
+    if LIVE.load(Ordering::Relaxed) != 0
+        || observe::answers_gateway_error(request)
+        // What was watched to its end has left a record, or has not failed.
+        || (!watched && observe::unnoted_error(request))
+    {
+        guard_or(|| present::emit(request), || disable(request));
+    }
+}
+
+/// Whether the end of an upstream request was, or will be, seen by the hook.
+#[inline]
+pub(super) fn is_hooked(upstream: &ngx_http_upstream_t) -> bool {
+    let hooked = upstream.finalize_request.map(|function| function as usize);
+    hooked == Some(finalize as *const () as usize)
+}
+
+/// As [`is_hooked`], of the request's last upstream request.
+fn is_watched(request: Request<'_>) -> bool {
+    request.upstream().is_none_or(|upstream| is_hooked(upstream.raw()))
 }
 
 /// Whether a variable may have a value.

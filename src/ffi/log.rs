@@ -77,6 +77,12 @@ unsafe extern "C" fn learn(c: *mut ngx_connection_t) {
     }
 }
 
+/// Whether the handler is known.
+#[inline]
+pub(super) fn knows_handler() -> bool {
+    HTTP_LOG_HANDLER.load(Ordering::Relaxed) != 0
+}
+
 /// Learns the handler from a request, if it is not known yet.
 #[inline]
 pub(super) fn learn_handler(request: Request<'_>) {

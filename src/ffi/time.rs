@@ -27,13 +27,13 @@ pub(crate) fn iso8601() -> String {
     };
     let text = std::str::from_utf8(cached).unwrap_or_default();
     let (time, zone) = text.split_at_checked("2026-11-21T01:45:45".len()).unwrap_or((text, ""));
-    let msec = u16::try_from(nginx_sys::ngx_timeofday().msec).unwrap_or(0);
+    let msec = u32::try_from(nginx_sys::ngx_timeofday().msec).unwrap_or(0);
     let mut whole = String::with_capacity(32);
     whole.push_str(time);
     whole.push('.');
     for unit in [100, 10, 1] {
-        let digit = u8::try_from(msec / unit % 10).unwrap_or(0);
-        whole.push(char::from(b'0'.saturating_add(digit)));
+        let digit = msec.checked_div(unit).unwrap_or(0).wrapping_rem(10);
+        whole.push(char::from_digit(digit, 10).unwrap_or('0'));
     }
     whole.push_str(zone);
     whole

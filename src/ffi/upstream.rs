@@ -251,13 +251,11 @@ impl<'a> Upstream<'a> {
         self.raw().upstream as usize
     }
 
-    /// Bytes of the response header, while the buffer still stands at its end: when it is about to
-    /// be sent on (`ngx_http_upstream_send_response`).
+    /// Whether the names of its peers are those of the configuration, and stay where they are: with a
+    /// zone nginx copies them (`ngx_http_upstream_connect`).
     #[inline]
-    pub(crate) fn header_size(&self) -> Option<usize> {
-        let buffer = &self.raw().buffer;
-        let size = (buffer.pos as usize).checked_sub(buffer.start as usize)?;
-        size.checked_sub(self.cache_header())
+    pub(crate) fn has_fixed_names(&self) -> bool {
+        self.group().is_some_and(|group| group.shm_zone.is_null())
     }
 
     /// Whether it chooses from a configured group; otherwise its address was made at run time.
@@ -351,6 +349,13 @@ impl State {
     /// Bytes received from the peer.
     pub(crate) fn bytes_received(&self) -> u64 {
         u64::try_from(self.0.bytes_received).unwrap_or(0)
+    }
+
+    /// Bytes of the response header, once the upstream request is at its end: what came that was not
+    /// of the body (`ngx_http_upstream_finalize_request`).
+    #[inline]
+    pub(crate) fn header_size(&self) -> u64 {
+        u64::try_from(self.0.bytes_received.saturating_sub(self.0.response_length)).unwrap_or(0)
     }
 
     /// Bytes sent to the peer.

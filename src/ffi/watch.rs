@@ -6,6 +6,7 @@
 //! [`init_peer`], which hooks the end of the upstream request. Neither allocates: the function
 //! that the hook replaces is the same for all requests of a protocol module, and kept once.
 
+use std::cell::Cell;
 use std::ptr::{NonNull, addr_of};
 use std::slice;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -29,7 +30,11 @@ pub(super) type Finalize = unsafe extern "C" fn(r: *mut ngx_http_request_t, rc: 
 
 /// The groups of a configuration, in the order of their addresses.
 #[derive(Default)]
-pub(crate) struct Groups(Vec<Known>);
+pub(crate) struct Groups {
+    known: Vec<Known>,
+    /// The one that was asked for last, with its `peer.init`.
+    last: Cell<(usize, Option<InitPeer>)>,
+}
 
 /// A group.
 struct Known {
@@ -75,12 +80,12 @@ impl Groups {
             }
         }
         wrapped.sort_unstable_by_key(|known| known.at);
-        Groups(wrapped)
+        Groups { known: wrapped, last: Cell::default() }
     }
 
     /// The names of all groups with those of their peers, as far as nginx keeps them.
     pub(crate) fn peers(&self) -> impl Iterator<Item = (&str, Vec<Peer>)> {
-        self.0.iter().map(|known| {
+        self.known.iter().map(|known| {
             // SAFETY: the group lives in the cycle, as this does.
             let peers = peers::of_group(unsafe { known.group.as_ref() });
             (known.name.as_str(), peers.unwrap_or_default())
@@ -99,12 +104,28 @@ impl Groups {
 
     /// Whether there is a group of this name.
     pub(super) fn has(&self, name: &str) -> bool {
-        self.0.iter().any(|known| known.name == name)
+        self.known.iter().any(|known| known.name == name)
     }
 
     fn find(&self, at: usize) -> Option<&Known> {
-        let found = self.0.binary_search_by_key(&at, |known| known.at).ok()?;
-        self.0.get(found)
+        let found = self.known.binary_search_by_key(&at, |known| known.at).ok()?;
+        self.known.get(found)
+    }
+
+    /// The `peer.init` of the group at an address.
+    #[inline]
+    fn init(&self, at: usize) -> Option<InitPeer> {
+        match self.last.get() {
+            (last, init) if last == at => init,
+            _ => self.look_up_init(at),
+        }
+    }
+
+    #[inline(never)]
+    fn look_up_init(&self, at: usize) -> Option<InitPeer> {
+        let init = self.find(at).map(|known| known.init);
+        self.last.set((at, init));
+        init
     }
 }
 
@@ -116,8 +137,7 @@ unsafe extern "C" fn init_peer(
     // No panic boundary: nothing here can panic.
     // SAFETY: nginx calls it with a live request.
     let Some(request) = (unsafe { Request::from_raw(r) }) else { return NGX_ERROR as ngx_int_t };
-    let known = request.main_conf().and_then(|conf| conf.groups.find(us as usize));
-    let original = known.map(|known| known.init);
+    let original = request.main_conf().and_then(|conf| conf.groups.init(us as usize));
     let Some(original) = original else { return NGX_ERROR as ngx_int_t };
     // Before the original: a line that is logged in there hooks an upstream request that is not
     // watched yet in a more costly way.
@@ -140,15 +160,40 @@ static ORIGINALS: [(AtomicUsize, AtomicUsize); MODULES] =
     [const { (AtomicUsize::new(0), AtomicUsize::new(0)) }; MODULES];
 
 /// The place of a module in the table, or the free one it would take.
+#[inline]
 fn place(module: usize) -> Option<&'static (AtomicUsize, AtomicUsize)> {
+    // Most servers have one kind of upstreams.
+    match ORIGINALS.first() {
+        Some(first) if first.0.load(Ordering::Relaxed) == module => Some(first),
+        _ => search(module),
+    }
+}
+
+#[inline(never)]
+fn search(module: usize) -> Option<&'static (AtomicUsize, AtomicUsize)> {
     ORIGINALS.iter().find(|(known, _)| matches!(known.load(Ordering::Relaxed), known if known == module || known == 0))
 }
 
 /// Hooks the end of an upstream request.
+#[inline(always)]
 pub(super) fn watch(u: &mut ngx_http_upstream_t) {
-    let (Some(current), false) = (u.finalize_request, u.output.tag.is_null()) else { return };
-    let current = current as usize;
-    if current == hooks::finalize as *const () as usize {
+    let current = u.finalize_request.map_or(0, |function| function as usize);
+    // Most servers have one kind of upstreams.
+    let usual = ORIGINALS.first().is_some_and(|(module, original)| {
+        let original = original.load(Ordering::Relaxed);
+        original == current && module.load(Ordering::Relaxed) == u.output.tag as usize
+    });
+    if usual && current != 0 {
+        u.finalize_request = Some(hooks::finalize);
+    } else {
+        watch_other(u, current);
+    }
+}
+
+/// As [`watch`], of a module that is not the first one seen.
+#[inline(never)]
+fn watch_other(u: &mut ngx_http_upstream_t, current: usize) {
+    if current == 0 || u.output.tag.is_null() || current == hooks::finalize as *const () as usize {
         return;
     }
     let Some((module, original)) = place(u.output.tag as usize) else { return };
@@ -163,6 +208,7 @@ pub(super) fn watch(u: &mut ngx_http_upstream_t) {
 }
 
 /// The function that [`watch`] replaced.
+#[inline]
 pub(super) fn original(u: &ngx_http_upstream_t) -> Option<Finalize> {
     let (module, original) = place(u.output.tag as usize)?;
     let original = original.load(Ordering::Relaxed);

@@ -11,26 +11,26 @@ use crate::directives::MainConf;
 use crate::ffi::request::Request;
 use crate::ffi::upstream::{State, Upstream};
 use crate::ffi::{hooks, time};
-use crate::record::{Diagnosis, look_up, of_group};
+use crate::record::{Diagnosis, look_up, of_group, remember_address, remembered};
 
 /// Counts an upstream request at its end, if it is one of the usual kind: a single attempt that was
-/// answered, with no error of the upstream's own. False if it is none.
+/// answered, with no error of the upstream's own, by a peer whose place is remembered. False if it
+/// is none. Nothing here can panic.
 #[inline]
 pub(crate) fn count_good(request: Request<'_>, upstream: Upstream<'_>) -> bool {
     let [state] = request.states() else { return false };
     if state.header_time().is_none() || answered_error(state) {
         return false;
     }
-    if let (Some(main), Some(name)) = (request.main_conf(), state.peer())
-        && let Some(memory) = main.memory
-    {
-        memory.head().count_request();
-        if let Some(place) = place(main, upstream, name) {
-            place.count(memory.head(), good(upstream, state), time::current_msec());
-            count_connect(place, upstream, state);
-            count_header(place, request);
-        }
-    }
+    let (Some(main), Some(name)) = (request.main_conf(), state.peer()) else { return false };
+    let Some(memory) = &main.memory else { return true };
+    // With a zone nginx has names as copies: they are no addresses to remember.
+    let place = remembered(main, upstream.group_at(), name).filter(|_| upstream.has_fixed_names());
+    let Some(place) = place else { return false };
+    memory.head().count_request();
+    place.count(memory.head(), good(upstream, state), time::current_msec());
+    count_connect(place, upstream, state);
+    count_header(place, state);
     true
 }
 
@@ -50,25 +50,23 @@ pub(crate) fn count(request: Request<'_>, upstream: Upstream<'_>, noted: bool) {
     for (at, state) in states.iter().enumerate() {
         let Some(name) = state.peer() else { continue };
         let Some(place) = place(main, upstream, name) else { continue };
+        if upstream.has_fixed_names() {
+            remember_address(main, upstream.group_at(), name, place);
+        }
         place.count(memory.head(), ended(upstream, state), time::current_msec());
         // Of the last, nginx still knows whether its connection was reused.
         if at.saturating_add(1) == states.len() {
             count_connect(place, upstream, state);
-            count_header(place, request);
+            count_header(place, state);
         }
     }
 }
 
-/// Counts the header that came, if one did: with the last attempt, as nginx tries no other after
-/// it has sent a header on.
+/// Counts the header of an attempt, if one came.
 #[inline]
-fn count_header(place: Place<'_>, request: Request<'_>) {
-    match request.kept() {
-        0 => {}
-        size => {
-            place.upstream.count_header(size as u64);
-            request.keep(0);
-        }
+fn count_header(place: Place<'_>, state: &State) {
+    if state.header_time().is_some() {
+        place.upstream.count_header(state.header_size());
     }
 }
 
@@ -145,7 +143,7 @@ fn count_noted(request: Request<'_>, upstream: Upstream<'_>, main: &MainConf) {
             let Some(place) = place else { continue };
             let attempted = match attempt.cause {
                 Some(cause) => Attempted::Failed(cause),
-                None if answered => match attempt.elapsed {
+                None if answered.is_some() => match attempt.elapsed {
                     Some(Seconds::Millis(took)) if upstream.is_reused() => {
                         Attempted::Reused { took }
                     }
@@ -172,8 +170,8 @@ fn count_noted(request: Request<'_>, upstream: Upstream<'_>, main: &MainConf) {
             {
                 place.upstream.count_connect(time);
             }
-            if answered {
-                count_header(place, request);
+            if let Some(size) = answered {
+                place.upstream.count_header(size);
             }
         }
         drop(assembled);

@@ -1,7 +1,8 @@
 //! Where in the zone a peer is counted.
 //!
-//! Every request of a peer asks, so the answers are remembered by the end of its name, where names
-//! differ most. Others may have the same, and a place may come to be another peer's: what is
+//! Every request of a peer asks, so the answers are remembered: by the address of the name, where
+//! nginx has that for as long as its configuration, else by the end of the name, where names differ
+//! most. A place may come to be another peer's, and others may have the same end of a name: what is
 //! remembered is compared each time.
 
 use std::cell::Cell;
@@ -19,6 +20,8 @@ pub(crate) struct Places(Vec<Cell<Remembered>>);
 struct Remembered {
     /// Address of the group.
     group: usize,
+    /// Address of the name, if that is fixed.
+    name: usize,
     place: Option<Place<'static>>,
     /// Until when, for a place that stands for others: there may be room again.
     until: u64,
@@ -42,7 +45,13 @@ impl Places {
         Places((0..size).map(|_| Cell::default()).collect())
     }
 
-    #[inline]
+    #[inline(always)]
+    fn by_address(&self, group: usize, name: usize) -> Option<&Cell<Remembered>> {
+        let mask = self.0.len().checked_sub(1)?;
+        let spread = (group ^ name).wrapping_mul(SPREAD) >> (usize::BITS / 2);
+        self.0.get(spread & mask)
+    }
+
     fn at(&self, group: usize, name: &[u8]) -> Option<&Cell<Remembered>> {
         let mask = self.0.len().checked_sub(1)?;
         let word =
@@ -55,9 +64,27 @@ impl Places {
     }
 }
 
+/// The place of a peer of a group, if that is remembered by the address of its name, which is one
+/// of the configuration's, and the peer has a place of its own.
+#[inline(always)]
+pub(crate) fn remembered(main: &MainConf, group: usize, peer: &[u8]) -> Option<Place<'static>> {
+    let name = peer.as_ptr() as usize;
+    let known = main.places.by_address(group, name)?.get();
+    let place = known.place.filter(|_| known.group == group && known.name == name)?;
+    (!place.is_other() && place.is_kept()).then_some(place)
+}
+
+/// Remembers the place of a peer by the address of its name, which is one of the configuration's.
+#[cold]
+pub(crate) fn remember_address(main: &MainConf, group: usize, peer: &[u8], place: Place<'static>) {
+    let name = peer.as_ptr() as usize;
+    if let Some(slot) = main.places.by_address(group, name) {
+        slot.set(Remembered { group, name, place: Some(place), until: 0 });
+    }
+}
+
 /// The place of a peer of a group, which is given one if it has none. `None` if that is not
 /// possible.
-#[inline(always)]
 pub(crate) fn of_group(main: &MainConf, group: usize, peer: &[u8]) -> Option<Place<'static>> {
     let slot = main.places.at(group, peer)?;
     let known = slot.get();
@@ -81,7 +108,7 @@ fn remember(
 ) -> Option<Place<'static>> {
     let place = look_up(main, main.groups.name(group)?.as_bytes(), peer)?;
     let until = time::current_msec().saturating_add(WHILE);
-    slot.set(Remembered { group, place: Some(place), until });
+    slot.set(Remembered { group, name: 0, place: Some(place), until });
     Some(place)
 }
 
