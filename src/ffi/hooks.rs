@@ -143,8 +143,8 @@ pub(crate) fn hook_finalize(request: Request<'_>, upstream: Upstream<'_>) {
 
 /// Stands in `u->finalize_request`.
 pub(super) unsafe extern "C" fn finalize(r: *mut ngx_http_request_t, rc: ngx_int_t) {
-    // SAFETY: nginx calls it with the request that the upstream request belongs to.
-    let Some(request) = (unsafe { Request::from_raw(r) }) else { return };
+    // SAFETY: nginx calls it with the live request that the upstream request belongs to.
+    let request = unsafe { Request::of_handler(r) };
     let Some(upstream) = request.upstream() else { return };
     let live = LIVE.load(Ordering::Relaxed) != 0;
     let original = match live {

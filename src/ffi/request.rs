@@ -50,6 +50,17 @@ impl<'a> Request<'a> {
         (signature == NGX_HTTP_MODULE).then_some(Request { raw, lives: PhantomData })
     }
 
+    /// The request that nginx calls a handler with.
+    ///
+    /// # Safety
+    /// `raw` points to a request that lives for `'a`: what [`Request::from_raw`] would look at is
+    /// known.
+    #[inline(always)]
+    pub(super) unsafe fn of_handler(raw: *mut ngx_http_request_t) -> Request<'a> {
+        // SAFETY: by the caller's contract.
+        Request { raw: unsafe { NonNull::new_unchecked(raw) }, lives: PhantomData }
+    }
+
     pub(super) fn raw(&self) -> &'a ngx_http_request_t {
         // SAFETY: from_raw()'s contract. Shared access only: nginx changes the request between
         // the module's calls, never during one, except where a method here asks it to.
@@ -133,6 +144,16 @@ impl<'a> Request<'a> {
                 ),
                 _ => &[],
             }
+        }
+    }
+
+    /// The entry of the only attempt, if there was just one.
+    #[inline]
+    pub(crate) fn only_state(&self) -> Option<&'a State> {
+        // SAFETY: as for states().
+        unsafe {
+            let states = self.raw().upstream_states.as_ref().filter(|states| states.nelts == 1)?;
+            states.elts.cast::<ngx_http_upstream_state_t>().cast::<State>().as_ref()
         }
     }
 

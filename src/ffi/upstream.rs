@@ -318,6 +318,22 @@ impl State {
         unsafe { string::bytes_at(self.0.peer) }
     }
 
+    /// The address of the peer's name; 0 where there is no peer.
+    #[inline]
+    pub(crate) fn peer_at(&self) -> usize {
+        // SAFETY: NULL or a name that nginx keeps for as long as the request.
+        unsafe { self.0.peer.as_ref() }.map_or(0, |name| name.data as usize)
+    }
+
+    /// How long the attempt took, milliseconds, if it has ended with a response that is no error of
+    /// a gateway's.
+    #[inline]
+    pub(crate) fn took_if_good(&self) -> Option<u64> {
+        let State(state) = self;
+        let good = state.header_time != ngx_msec_t::MAX && !matches!(state.status, 502..=504);
+        millis(state.response_time).filter(|_| good)
+    }
+
     /// Whether it stands between the attempts of two upstream requests: all zeros, while those of an
     /// attempt have -1 for times that were not reached (`ngx_http_upstream_init_request`,
     /// `ngx_http_upstream_connect`).
@@ -355,7 +371,7 @@ impl State {
     /// of the body (`ngx_http_upstream_finalize_request`).
     #[inline]
     pub(crate) fn header_size(&self) -> u64 {
-        u64::try_from(self.0.bytes_received.saturating_sub(self.0.response_length)).unwrap_or(0)
+        self.0.bytes_received.wrapping_sub(self.0.response_length).max(0).cast_unsigned()
     }
 
     /// Bytes sent to the peer.

@@ -136,7 +136,7 @@ unsafe extern "C" fn init_peer(
 ) -> ngx_int_t {
     // No panic boundary: nothing here can panic.
     // SAFETY: nginx calls it with a live request.
-    let Some(request) = (unsafe { Request::from_raw(r) }) else { return NGX_ERROR as ngx_int_t };
+    let request = unsafe { Request::of_handler(r) };
     let original = request.main_conf().and_then(|conf| conf.groups.init(us as usize));
     let Some(original) = original else { return NGX_ERROR as ngx_int_t };
     // Before the original: a line that is logged in there hooks an upstream request that is not
@@ -160,18 +160,12 @@ static ORIGINALS: [(AtomicUsize, AtomicUsize); MODULES] =
     [const { (AtomicUsize::new(0), AtomicUsize::new(0)) }; MODULES];
 
 /// The place of a module in the table, or the free one it would take.
-#[inline]
-fn place(module: usize) -> Option<&'static (AtomicUsize, AtomicUsize)> {
-    // Most servers have one kind of upstreams.
-    match ORIGINALS.first() {
-        Some(first) if first.0.load(Ordering::Relaxed) == module => Some(first),
-        _ => search(module),
-    }
-}
-
 #[inline(never)]
-fn search(module: usize) -> Option<&'static (AtomicUsize, AtomicUsize)> {
-    ORIGINALS.iter().find(|(known, _)| matches!(known.load(Ordering::Relaxed), known if known == module || known == 0))
+fn place(module: usize) -> Option<&'static (AtomicUsize, AtomicUsize)> {
+    ORIGINALS.iter().find(|(known, _)| {
+        let known = known.load(Ordering::Relaxed);
+        known == module || known == 0
+    })
 }
 
 /// Hooks the end of an upstream request.
@@ -208,13 +202,17 @@ fn watch_other(u: &mut ngx_http_upstream_t, current: usize) {
 }
 
 /// The function that [`watch`] replaced.
-#[inline]
+#[inline(always)]
 pub(super) fn original(u: &ngx_http_upstream_t) -> Option<Finalize> {
-    let (module, original) = place(u.output.tag as usize)?;
-    let original = original.load(Ordering::Relaxed);
-    if u.output.tag.is_null() || module.load(Ordering::Relaxed) == 0 || original == 0 {
-        return None;
-    }
-    // SAFETY: watch() stored the address of such a function there.
-    Some(unsafe { std::mem::transmute::<usize, Finalize>(original) })
+    let tag = u.output.tag as usize;
+    let known = |(module, original): &(AtomicUsize, AtomicUsize)| {
+        let same = module.load(Ordering::Relaxed) == tag;
+        if same { original.load(Ordering::Relaxed) } else { 0 }
+    };
+    let original = match ORIGINALS.first().map_or(0, known) {
+        0 => place(tag).map_or(0, known),
+        usual => usual,
+    };
+    // SAFETY: NULL, which no function is, or what watch() stored: the address of such a function.
+    unsafe { std::mem::transmute::<usize, Option<Finalize>>(original) }
 }

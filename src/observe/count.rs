@@ -6,7 +6,7 @@ use diagnosis::peer::State as PeerState;
 use diagnosis::zone::{Attempted, Noted, Place};
 use diagnosis::{Cause, Phase, Seconds};
 
-use super::{Assembled, answered_error, assemble};
+use super::{Assembled, assemble};
 use crate::directives::MainConf;
 use crate::ffi::request::Request;
 use crate::ffi::upstream::{State, Upstream};
@@ -18,19 +18,21 @@ use crate::record::{Diagnosis, look_up, of_group, remember_address, remembered};
 /// is none. Nothing here can panic.
 #[inline]
 pub(crate) fn count_good(request: Request<'_>, upstream: Upstream<'_>) -> bool {
-    let [state] = request.states() else { return false };
-    if state.header_time().is_none() || answered_error(state) {
+    let Some(state) = request.only_state() else { return false };
+    let (Some(took), Some(main)) = (state.took_if_good(), request.main_conf()) else {
         return false;
-    }
-    let (Some(main), Some(name)) = (request.main_conf(), state.peer()) else { return false };
+    };
     let Some(memory) = &main.memory else { return true };
-    // With a zone nginx has names as copies: they are no addresses to remember.
-    let place = remembered(main, upstream.group_at(), name).filter(|_| upstream.has_fixed_names());
-    let Some(place) = place else { return false };
+    let Some(place) = remembered(main, upstream.group_at(), state.peer_at()) else { return false };
     memory.head().count_request();
-    place.count(memory.head(), good(upstream, state), time::current_msec());
-    count_connect(place, upstream, state);
-    count_header(place, state);
+    let now = time::current_msec();
+    if upstream.is_reused() {
+        place.peer.count_reused(took, now);
+    } else {
+        place.peer.count_accepted(took, now);
+        count_connect(place, upstream, state);
+    }
+    place.upstream.count_header(state.header_size());
     true
 }
 
@@ -50,8 +52,9 @@ pub(crate) fn count(request: Request<'_>, upstream: Upstream<'_>, noted: bool) {
     for (at, state) in states.iter().enumerate() {
         let Some(name) = state.peer() else { continue };
         let Some(place) = place(main, upstream, name) else { continue };
-        if upstream.has_fixed_names() {
-            remember_address(main, upstream.group_at(), name, place);
+        // With a zone nginx has names as copies: they are no addresses to remember.
+        if upstream.has_fixed_names() && !place.is_other() {
+            remember_address(main, upstream.group_at(), state.peer_at(), place);
         }
         place.count(memory.head(), ended(upstream, state), time::current_msec());
         // Of the last, nginx still knows whether its connection was reused.

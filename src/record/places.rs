@@ -67,17 +67,15 @@ impl Places {
 /// The place of a peer of a group, if that is remembered by the address of its name, which is one
 /// of the configuration's, and the peer has a place of its own.
 #[inline(always)]
-pub(crate) fn remembered(main: &MainConf, group: usize, peer: &[u8]) -> Option<Place<'static>> {
-    let name = peer.as_ptr() as usize;
+pub(crate) fn remembered(main: &MainConf, group: usize, name: usize) -> Option<Place<'static>> {
     let known = main.places.by_address(group, name)?.get();
     let place = known.place.filter(|_| known.group == group && known.name == name)?;
-    (!place.is_other() && place.is_kept()).then_some(place)
+    place.is_kept().then_some(place)
 }
 
 /// Remembers the place of a peer by the address of its name, which is one of the configuration's.
 #[cold]
-pub(crate) fn remember_address(main: &MainConf, group: usize, peer: &[u8], place: Place<'static>) {
-    let name = peer.as_ptr() as usize;
+pub(crate) fn remember_address(main: &MainConf, group: usize, name: usize, place: Place<'static>) {
     if let Some(slot) = main.places.by_address(group, name) {
         slot.set(Remembered { group, name, place: Some(place), until: 0 });
     }

@@ -134,19 +134,8 @@ impl PeerSlot {
     pub fn count(&self, attempted: Attempted, now: u64) {
         match attempted {
             Attempted::Ok => self.count_ok(now),
-            Attempted::Accepted { took } => {
-                self.count_ok(now);
-                if self.outages.is_open() {
-                    self.outages.accepted(now.saturating_sub(took));
-                }
-            }
-            Attempted::Reused { took } => {
-                let (began, before) = (now.saturating_sub(took), self.last_ok.load(Relaxed));
-                self.count_ok(now);
-                if began.saturating_sub(before) >= LEAST {
-                    self.note_kept(began, before);
-                }
-            }
+            Attempted::Accepted { took } => self.count_accepted(took, now),
+            Attempted::Reused { took } => self.count_reused(took, now),
             Attempted::Aborted => {
                 self.aborted.fetch_add(1, Relaxed);
             }
@@ -162,14 +151,38 @@ impl PeerSlot {
         }
     }
 
-    #[inline]
+    /// Counts [`Attempted::Accepted`].
+    #[inline(always)]
+    pub fn count_accepted(&self, took: u64, now: u64) {
+        self.count_ok(now);
+        if self.outages.is_open() {
+            self.outages.accepted(now.saturating_sub(took));
+        }
+    }
+
+    /// Counts [`Attempted::Reused`].
+    #[inline(always)]
+    pub fn count_reused(&self, took: u64, now: u64) {
+        let (began, before) = (now.saturating_sub(took), self.last_ok.load(Relaxed));
+        self.count_ok(now);
+        if began.saturating_sub(before) >= LEAST {
+            self.note_kept(began, before);
+        }
+    }
+
+    #[inline(always)]
     fn count_ok(&self, now: u64) {
         self.ok.fetch_add(1, Relaxed);
         self.last_ok.store(now.max(1), Relaxed);
         if self.consecutive.load(Relaxed) != 0 {
-            self.consecutive.store(0, Relaxed);
-            self.failing.store(0, Relaxed);
+            self.end_failures();
         }
+    }
+
+    #[cold]
+    fn end_failures(&self) {
+        self.consecutive.store(0, Relaxed);
+        self.failing.store(0, Relaxed);
     }
 
     /// Notes that a connection was used again: whichever it was, nothing had come on it since the
