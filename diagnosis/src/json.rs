@@ -270,7 +270,7 @@ mod tests {
             o.number(key!("n"), -4_i64);
             o.object(key!("empty"), |_| {});
             o.list(key!("list"), [1_u64, 2], number);
-            o.list(key!("none"), [""; 0], |out, text| string(out, text));
+            o.list(key!("none"), [""; 0], string);
             o.flag(key!("flag"), true);
             o.time(key!("time"), Seconds::Millis(4));
             o.word(key!("word"), "plain");
