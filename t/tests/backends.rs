@@ -51,13 +51,14 @@ fn ask_with(nginx: &Nginx, method: &str, path: &str, body: &str) -> Client {
 }
 
 /// Has these many requests given up by a server; returns when the first was sent. They are sent one
-/// after the other, so that they are not of one age when the server next looks at its clock.
+/// after the other, in as much time as passes between two looks of most servers at their clocks: so
+/// not all are given up in one.
 fn give_up(nginx: &Nginx, requests: usize) -> Instant {
     let sent = Instant::now();
     let mut asked = Vec::new();
     for _ in 0..requests {
         asked.push(ask(nginx, "GET", "/stuck"));
-        sleep(Duration::from_millis(120));
+        sleep(Duration::from_millis(260));
     }
     for client in &mut asked {
         assert_eq!(answer(client).status, 502);
@@ -67,7 +68,7 @@ fn give_up(nginx: &Nginx, requests: usize) -> Instant {
 
 /// How often requests are given up until that is told as a timeout. Of what a supervisor closes in
 /// one look nothing shows that it closes what is too old; few rounds are within one.
-const ROUNDS: usize = 4;
+const ROUNDS: usize = 6;
 
 /// Has requests given up, round by round when the server is ready, until the operator is told that
 /// it has a timeout for them, which is this one. Before that he is told that it may.

@@ -111,9 +111,9 @@ pub(super) fn request_timeout(e: &Evidence<'_>) -> Option<Finding> {
 /// it has to close the oldest, or to go on for long.
 fn spread(e: &Evidence<'_>, past: &Past, age: u64) -> Option<(Cluster, Confidence)> {
     let closes = &past.waiting;
-    // Most look once a second, PHP-FPM's three times in the timeout; uWSGI's leaves a second out
-    // when it has workers to start again. With what a process takes to end.
-    let second = if e.module == Some("uwsgi") { 2_000 } else { 1_000 };
+    // Most look once a second, PHP-FPM's three times in the timeout; uWSGI's counts whole seconds,
+    // and leaves one out when it has workers to start again. With what a process takes to end.
+    let second = if e.module == Some("uwsgi") { 3_000 } else { 1_000 };
     let reach = |from: u64| from.saturating_add((from / 3).max(second)).saturating_add(150);
     let around = |from: u64| {
         let near = |cluster: &&Cluster| cluster.from >= from && cluster.to <= reach(from);

@@ -188,6 +188,23 @@ fn a_supervisor_that_looks_once_in_a_while() {
     assert_eq!(alone.sure(Code::RequestTimeout), Confidence::Possible);
 }
 
+/// Ages that uWSGI's master closed at with a harakiri of 2 s: it counts whole seconds, and its looks
+/// come up to two seconds apart. Of another server they would be those of crashes.
+#[test]
+fn a_supervisor_that_counts_whole_seconds() {
+    let spread = |module| {
+        supervised().with(|case| case.module = module).with_past(|past| {
+            past.waiting.clusters[0].from = 2_063;
+            (past.waiting.clusters[2].from, past.waiting.clusters[2].to) = (4_450, 4_874);
+        })
+    };
+    let found = spread("uwsgi").find(Code::RequestTimeout).unwrap();
+    assert_eq!(found.confidence, Confidence::Likely);
+    assert!(found.text.contains("2.1 to 4.9 s after"), "{}", found.text);
+    assert!(found.text.contains("a timeout of about 2 s"), "{}", found.text);
+    assert!(spread("proxy").is_silent(Code::RequestTimeout));
+}
+
 #[test]
 fn near_misses_of_a_supervisor() {
     let code = Code::RequestTimeout;
