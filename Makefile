@@ -24,7 +24,7 @@ with-nginx = set -a && . '$(TARGET)/nginx/$(1)/env' && set +a
 # Recipes share target/, where cargo would only have them wait for each other.
 .NOTPARALLEL:
 
-.PHONY: help setup build demo test test-nginx lint unit docs clean-nginx
+.PHONY: help setup build demo bench test test-nginx lint unit docs clean-nginx
 
 help: ## List what can be made
 	@echo 'make [NGINX=release|debian|custom] TARGET   (NGINX is now $(NGINX))'
@@ -42,6 +42,10 @@ build: setup ## Build the module, and put it next to its nginx in target/nginx/
 # exec: Ctrl-C reaches a shell too, which would not wait for the demo's end.
 demo: build ## Show what the module says about failing upstreams
 	@exec env NGINX=$(NGINX) $(CARGO) run -q --locked -p t --bin demo
+
+# Its options and what it can be asked: make bench ARGS=--help
+bench: build ## Measure what the module costs (ARGS=… for a part of it)
+	@NGINX=$(NGINX) $(CARGO) run -q --locked -p bench -- $(ARGS)
 
 test: lint unit ## Everything: lint, unit, and test-nginx with each of NGINXES
 	@set -e; for nginx in $(NGINXES); do $(MAKE) --no-print-directory test-nginx NGINX=$$nginx; done

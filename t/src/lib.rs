@@ -30,6 +30,7 @@ pub use backend::Backend;
 pub use client::{Client, Response};
 pub use dns::{Answer, Dns};
 pub use nginx::{Conf, ErrorLog, Nginx, netns_available};
+pub use nginx_setup::Name;
 pub use rustix::process::Signal;
 pub use streams::Streams;
 pub use upstream::guards::{
