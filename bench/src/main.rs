@@ -1,4 +1,5 @@
-//! What the module costs: see `make bench`.
+//! What the module costs: nginx without it and with it, in one run. `make bench` is the way to
+//! start it, and `--help` says what can be asked.
 
 #![forbid(unsafe_code)]
 #![allow(
@@ -11,51 +12,141 @@
 )]
 
 mod callgrind;
+mod endpoint;
+mod load;
+mod machine;
+mod options;
 mod profile;
+mod report;
+mod results;
 mod scenario;
 mod site;
+mod start;
+mod syscalls;
 mod way;
 
-use t::Name;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
 
-fn main() {
-    let mut names: Vec<String> = std::env::args().skip(1).collect();
-    let nginx = Name::choose(None, |key| std::env::var_os(key)).unwrap_or_else(|e| panic!("{e}"));
-    let plan = callgrind::Plan { requests: 200, rounds: 4 };
-    let out = std::path::PathBuf::from("target/bench");
-    std::fs::create_dir_all(&out).unwrap();
-    let profiling = names.first().is_some_and(|n| n == "profile");
-    if profiling {
-        names.remove(0);
+use machine::Machine;
+use options::{Command, Figure, Options};
+use results::Results;
+use scenario::{MANY_LOCATIONS, SCENARIOS};
+use site::Upstreams;
+use way::Way;
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if words.iter().any(|word| word == "-h" || word == "--help") {
+        println!("{}", options::usage());
+        return ExitCode::SUCCESS;
     }
-    let upstreams = site::Upstreams::start(nginx);
-    let chosen = |name: &str, of: &[&str]| {
-        let named: Vec<_> = names.iter().filter(|n| of.contains(&n.as_str())).collect();
-        named.is_empty() || named.iter().any(|n| *n == name)
+    let options = match Options::parse(words) {
+        Ok(options) => options,
+        Err(why) => {
+            eprintln!("bench: {why}");
+            return ExitCode::FAILURE;
+        }
     };
-    let all_scenarios: Vec<_> = scenario::SCENARIOS.iter().map(|s| s.name).collect();
-    let all_ways: Vec<_> = way::Way::ALL.iter().map(|w| w.name()).collect();
-    for scenario in scenario::SCENARIOS.iter().filter(|s| chosen(s.name, &all_scenarios)) {
-        let mut stock = None;
-        for &way in way::ways(nginx).iter().filter(|w| chosen(w.name(), &all_ways)) {
-            let conf = site::conf(nginx, scenario, way, &upstreams);
-            let mut cg = callgrind::Callgrind::start(conf, way.file());
-            let keep = out.join(format!("{}.{}.callgrind", scenario.name, way.name()));
-            let count = callgrind::count(&mut cg, scenario, plan, &keep);
-            let base = *stock.get_or_insert(count.per_request);
-            println!(
-                "{:10} {:10} {:9.1} {:+9.1}  rounds {:?} allocations {}",
-                scenario.name,
-                way.name(),
-                count.per_request,
-                count.per_request - base,
-                count.rounds,
-                (count.profiles[1].calls(callgrind::ALLOCATORS) as f64
-                    - count.profiles[0].calls(callgrind::ALLOCATORS) as f64)
-                    / plan.requests as f64,
-            );
-            if profiling {
-                profile::print(&count.profiles[1], 2 * plan.requests, 40);
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    match options.command {
+        Command::Report => {
+            let text = fs::read_to_string(here.join("results.json")).expect("results.json");
+            write_page(here, &serde_json::from_str(&text).expect("results.json is ours"));
+        }
+        Command::Profile => profile(&options, &dumps(here)),
+        Command::Measure => {
+            let results = measure(&options, &dumps(here));
+            if options.is_complete() {
+                let text = serde_json::to_string_pretty(&results).expect("numbers and names");
+                fs::write(here.join("results.json"), text + "\n").expect("results.json");
+                write_page(here, &results);
+            } else {
+                println!("{}", report::tables(&results));
+            }
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+/// Where callgrind's files are kept.
+fn dumps(here: &Path) -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").filter(|dir| !dir.is_empty());
+    let target = target.map_or_else(|| PathBuf::from("target"), PathBuf::from);
+    let dir = here.join("..").join(target).join("bench");
+    fs::create_dir_all(&dir).expect("a directory in target");
+    dir
+}
+
+fn write_page(here: &Path, results: &Results) {
+    let notes = fs::read_to_string(here.join("NOTES.md")).expect("NOTES.md");
+    fs::write(here.join("RESULTS.md"), report::page(results, &notes)).expect("RESULTS.md");
+    eprintln!("bench/RESULTS.md is written");
+}
+
+fn measure(options: &Options, keep: &Path) -> Results {
+    let begin = Instant::now();
+    let say = |what: &str| eprintln!("{:>4} s  {what}", begin.elapsed().as_secs());
+    let mut results = Results {
+        v: results::VERSION,
+        machine: Machine::look(&options.nginxes),
+        ..Results::default()
+    };
+    let wants = |figure| options.wants(figure);
+    for &nginx in &options.nginxes {
+        let upstreams = Upstreams::start(nginx);
+        let ways = options.ways(nginx);
+        for scenario in options.scenarios(nginx) {
+            let name = |what: &str| say(&format!("{}: {what}, {}", nginx.as_str(), scenario.name));
+            if wants(Figure::Instructions) {
+                name("instructions");
+                let measure = |&way: &Way| callgrind::measure(&upstreams, scenario, way, keep);
+                results.instructions.extend(ways.iter().map(measure));
+            }
+            if wants(Figure::Syscalls) {
+                name("system calls");
+                let measure = |&way: &Way| syscalls::measure(&upstreams, scenario, way);
+                results.syscalls.extend(ways.iter().map(measure));
+            }
+            if wants(Figure::Throughput) && scenario.throughput {
+                name("throughput");
+                results.throughput.extend(load::throughput(&upstreams, scenario, &ways));
+            }
+            if wants(Figure::Memory) && scenario.name == "refused" {
+                name("memory");
+                let measure = |&way: &Way| load::memory(&upstreams, scenario, way);
+                results.memory.extend(ways.iter().map(measure));
+            }
+        }
+        // What follows is the module's alone, whichever nginx it is in.
+        if nginx != options.nginxes[0] {
+            continue;
+        }
+        if wants(Figure::Status) {
+            say("status location");
+            results.scrapes.extend(endpoint::scrapes(&upstreams));
+            results.zone.extend(endpoint::zones(&upstreams));
+        }
+        if wants(Figure::Start) {
+            say("start and reload");
+            let scenario = SCENARIOS.iter().find(|s| s.locations == MANY_LOCATIONS);
+            let scenario = scenario.expect("a scenario with many locations");
+            results.starts.extend(start::measure(&upstreams, scenario, &ways, keep));
+        }
+    }
+    say("done");
+    results
+}
+
+fn profile(options: &Options, keep: &Path) {
+    for &nginx in &options.nginxes {
+        let upstreams = Upstreams::start(nginx);
+        for scenario in options.scenarios(nginx) {
+            for way in options.ways(nginx) {
+                let counted = callgrind::measure(&upstreams, scenario, way, keep);
+                profile::print(&counted, keep);
             }
         }
     }

@@ -11,14 +11,18 @@ pub(crate) enum Way {
     Module,
     /// nginx's own log of the upstream variables, as JSON, for failures only.
     AccessLog,
+    /// The same with a request id, which nginx makes when it is asked for it.
+    AccessLogId,
     /// The lua module, writing such a line in the log phase.
     Lua,
-    /// njs, with a variable for such a line.
+    /// njs, making such a line for nginx's log.
     Njs,
 }
 
-/// The variables that say something about an upstream, and what it takes to find the request.
-/// The keys are those of the module's own line where it has them.
+use Way::{AccessLog, AccessLogId, Lua, Module, Njs, Stock};
+
+/// The variables that say something about an upstream or help to find the request. The keys are
+/// those of the module's line where it has them.
 const VARIABLES: &[(&str, &str)] = &[
     ("time", "time_iso8601"),
     ("pid", "pid"),
@@ -44,55 +48,82 @@ const VARIABLES: &[(&str, &str)] = &[
 /// Where every way writes its lines.
 pub(crate) const LOG: &str = "lines.log";
 
+/// What has to be logged. A failure that another attempt made good is one too: hence not
+/// `$status`. The names of a map are looked up in a hash, which no regular expression is as
+/// quick as.
+const FAILED: &str = "map $upstream_status $failed { default 1; \"\" 0; 200 0; }";
+
 impl Way {
     /// In the order of the tables.
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Stock, Self::Module, Self::AccessLog, Self::Lua, Self::Njs];
+    pub(crate) const ALL: [Self; 6] = [Stock, Module, AccessLog, AccessLogId, Lua, Njs];
 
-    /// The name on the command line and in the JSON.
+    /// Those that can be had with an nginx: lua and njs are Debian's, for Debian's nginx.
+    pub(crate) fn of(nginx: Name) -> &'static [Self] {
+        match nginx {
+            Name::Debian => &[Stock, Module, AccessLog, Lua, Njs],
+            Name::Release | Name::Custom => &[Stock, Module, AccessLog, AccessLogId],
+        }
+    }
+
+    /// The name on the command line and in the results.
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Self::Stock => "stock",
-            Self::Module => "module",
-            Self::AccessLog => "access_log",
-            Self::Lua => "lua",
-            Self::Njs => "njs",
+            Stock => "stock",
+            Module => "module",
+            AccessLog => "access_log",
+            AccessLogId => "access_log_id",
+            Lua => "lua",
+            Njs => "njs",
         }
     }
 
     /// Main-level directives.
     pub(crate) fn main(self) -> &'static str {
         match self {
-            Self::Lua => {
+            Lua => {
                 "load_module /usr/lib/nginx/modules/ndk_http_module.so;\n\
                  load_module /usr/lib/nginx/modules/ngx_http_lua_module.so;"
             }
-            Self::Njs => "load_module /usr/lib/nginx/modules/ngx_http_js_module.so;",
-            Self::Stock | Self::Module | Self::AccessLog => "",
+            Njs => "load_module /usr/lib/nginx/modules/ngx_http_js_module.so;",
+            Stock | Module | AccessLog | AccessLogId => "",
         }
     }
 
-    /// Directives in `http`; `rate` is the module's limit of lines in a second.
+    /// Directives in `http`; `rate` is the module's limit of lines in a second, `{files}` the
+    /// directory of [`Way::file`].
     pub(crate) fn http(self, rate: Option<u32>) -> String {
-        // A failure that another attempt made good is one too: hence not $status.
-        let failed = "map $upstream_status $failed { default 1; \"\" 0; 200 0; }";
         match self {
-            Self::Stock => String::new(),
-            Self::Module => {
+            Stock => String::new(),
+            Module => {
                 let rate = rate.map_or_else(String::new, |rate| format!(" rate={rate}r/s"));
                 format!("upstream_diag on; upstream_diag_log {{prefix}}/{LOG}{rate};")
             }
-            Self::AccessLog => {
-                let keys: Vec<String> = VARIABLES
-                    .iter()
-                    .map(|(key, variable)| format!("\"{key}\":\"${variable}\""))
-                    .collect();
-                format!("log_format failures escape=json '{{{}}}';\n{failed}", keys.join(","))
+            AccessLog | AccessLogId => {
+                let mut keys = fields(|key, variable| format!("\"{key}\":\"${variable}\""));
+                if self == AccessLogId {
+                    keys.push_str(",\"request_id\":\"$request_id\"");
+                }
+                format!("log_format failures escape=json '{{{keys}}}';\n{FAILED}")
             }
-            Self::Lua => lua(),
-            Self::Njs => format!(
-                "js_path {{prefix}}; js_import failures from failures.js;\n\
-                 js_set $line failures.line;\nlog_format failures escape=none '$line';\n{failed}"
+            // The file is opened once for each worker, as the module's documentation has it.
+            Lua => format!(
+                "init_worker_by_lua_block {{\n  \
+                   json = require 'cjson.safe'\n  \
+                   lines = io.open('{{prefix}}/{LOG}', 'a')\n  \
+                   lines:setvbuf('no')\n\
+                 }}\n\
+                 log_by_lua_block {{\n  \
+                   local v = ngx.var\n  \
+                   local status = v.upstream_status\n  \
+                   if status and status ~= '200' then\n    \
+                     lines:write(json.encode({{ {} }}) .. '\\n')\n  \
+                   end\n\
+                 }}",
+                fields(|key, variable| format!("{key} = v.{variable}"))
+            ),
+            Njs => format!(
+                "js_path {{files}}; js_import failures from failures.js;\n\
+                 js_set $line failures.line;\nlog_format failures escape=none '$line';\n{FAILED}"
             ),
         }
     }
@@ -100,8 +131,8 @@ impl Way {
     /// Directives in `server`: in `http` the harness has turned the access log off.
     pub(crate) fn server(self) -> String {
         match self {
-            Self::Stock | Self::Module | Self::Lua => String::new(),
-            Self::AccessLog | Self::Njs => {
+            Stock | Module | Lua => String::new(),
+            AccessLog | AccessLogId | Njs => {
                 format!("access_log {{prefix}}/{LOG} failures if=$failed;")
             }
         }
@@ -109,45 +140,19 @@ impl Way {
 
     /// A file that the configuration needs, with its text.
     pub(crate) fn file(self) -> Option<(&'static str, String)> {
-        (self == Self::Njs).then(|| {
-            let keys: Vec<String> =
-                VARIABLES.iter().map(|(key, variable)| format!("{key}: v.{variable}")).collect();
+        (self == Njs).then(|| {
+            let fields = fields(|key, variable| format!("{key}: v.{variable}"));
             let text = format!(
                 "function line(r) {{\n  const v = r.variables;\n  \
-                 return JSON.stringify({{ {} }});\n}}\nexport default {{ line }};\n",
-                keys.join(", ")
+                 return JSON.stringify({{ {fields} }});\n}}\nexport default {{ line }};\n"
             );
             ("failures.js", text)
         })
     }
 }
 
-/// The file is opened once for each worker, as the documentation of the lua module has it.
-fn lua() -> String {
-    let keys: Vec<String> =
-        VARIABLES.iter().map(|(key, variable)| format!("{key} = v.{variable}")).collect();
-    format!(
-        "lua_package_path '/usr/share/lua/5.1/?.lua;;';\n\
-         init_worker_by_lua_block {{\n  \
-           json = require 'cjson.safe'\n  \
-           lines = io.open('{{prefix}}/{LOG}', 'a')\n  \
-           lines:setvbuf('no')\n\
-         }}\n\
-         log_by_lua_block {{\n  \
-           local v = ngx.var\n  \
-           local status = v.upstream_status\n  \
-           if status and ngx.re.find(status, '50[234]', 'jo') then\n    \
-             lines:write(json.encode({{ {} }}), '\\n')\n  \
-           end\n\
-         }}",
-        keys.join(", ")
-    )
-}
-
-/// Which ways can be had with an nginx: lua and njs are Debian's, for Debian's nginx.
-pub(crate) fn ways(nginx: Name) -> &'static [Way] {
-    match nginx {
-        Name::Debian => &Way::ALL,
-        Name::Release | Name::Custom => &[Way::Stock, Way::Module, Way::AccessLog],
-    }
+fn fields(field: impl Fn(&str, &str) -> String) -> String {
+    let fields: Vec<String> =
+        VARIABLES.iter().map(|(key, variable)| field(key, variable)).collect();
+    fields.join(",")
 }

@@ -5,41 +5,46 @@ mod parse;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::thread::sleep;
 use std::time::Duration;
 
-use t::{Conf, Nginx, poll};
+use t::{Conf, Nginx, eventually, poll};
 
+use crate::results::Instructions;
 use crate::scenario::Scenario;
-use crate::site::{Asker, is_root};
+use crate::site::{Asker, Upstreams, check_lines};
+use crate::way::Way;
 
-pub(crate) use parse::{Function, Profile, parse};
+pub(crate) use parse::{parse, total};
 
 /// What gives memory out.
-pub(crate) const ALLOCATORS: &[&str] =
+const ALLOCATORS: &[&str] =
     &["malloc", "calloc", "realloc", "posix_memalign", "aligned_alloc", "memalign"];
 
-/// Requests before anything is counted: every buffer, connection and peer has been used by then.
-const WARM_UP: usize = 300;
+/// What waits for others: nginx's locks in shared memory, and those of threads.
+const LOCKS: &[&str] = &[
+    "ngx_shmtx_lock",
+    "ngx_shmtx_trylock",
+    "ngx_rwlock_rlock",
+    "ngx_rwlock_wlock",
+    "ngx_spinlock",
+    "pthread_mutex_lock",
+];
 
-/// What [`count`] does.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Plan {
-    /// N: N and 2N requests are counted.
-    pub(crate) requests: usize,
-    /// How often.
-    pub(crate) rounds: usize,
-}
+/// How often nginx is started for a count: again, to see if it comes out the same.
+const STARTS: usize = 2;
 
-/// What came of it.
-#[derive(Debug)]
-pub(crate) struct Count {
-    /// Instructions of one request, by each round.
-    pub(crate) rounds: Vec<f64>,
-    /// The least of each number of requests, by which the once-a-second work is left out.
-    pub(crate) per_request: f64,
-    /// The N and 2N requests of the round that cost the least.
-    pub(crate) profiles: [Profile; 2],
-}
+/// Other clients that have had an answer and stay connected, half of them before the one that
+/// is measured. Where it is the only one, what malloc does for nginx's pools depends on what
+/// happens to be next to them in the heap, by 64 instructions a request.
+const OTHERS: usize = 16;
+
+/// How often N and 2N requests are counted at each start. Once a second nginx renews its times,
+/// and the module asks the kernel about a peer that fails: of some rounds, one is between.
+const ROUNDS: usize = 3;
+
+/// N.
+pub(crate) const REQUESTS: usize = 100;
 
 /// An nginx under callgrind.
 pub(crate) struct Callgrind {
@@ -50,10 +55,9 @@ pub(crate) struct Callgrind {
 
 impl Callgrind {
     /// Starts it, with nothing counted yet.
-    pub(crate) fn start(conf: Conf, file: Option<(&str, String)>) -> Self {
-        // Its parts are made by the worker, in the directory of root.
-        let conf = if is_root() { conf.user("root") } else { conf };
+    pub(crate) fn start(conf: Conf) -> Self {
         let conf = conf.under(&[
+            // It moves the stack, and nginx copies it to the heap.
             "env",
             "-i",
             "PATH=/usr/bin:/bin",
@@ -65,7 +69,6 @@ impl Callgrind {
             "--instr-atstart=no",
             "--callgrind-out-file={prefix}/callgrind.out.%p",
         ]);
-        assert!(file.is_none(), "to do");
         let nginx = Nginx::start(conf);
         let [worker] = nginx.child_pids()[..] else { panic!("one worker") };
         Self { nginx, worker, dumps: 0 }
@@ -78,61 +81,141 @@ impl Callgrind {
 
     /// Begins to count.
     pub(crate) fn begin(&self) {
-        self.say("instrumentation on");
+        self.say(&["instrumentation", "on"]);
     }
 
-    /// What has happened since the last call.
-    pub(crate) fn dump(&mut self) -> (Profile, String) {
-        self.say("dump");
+    /// What has happened since the last call, as text.
+    pub(crate) fn dump(&mut self) -> String {
+        // The client has its answer before the request is logged.
+        eventually("a worker that waits", Duration::from_secs(10), || {
+            sleep(Duration::from_millis(10));
+            let stat = fs::read_to_string(format!("/proc/{}/stat", self.worker)).expect("a worker");
+            stat.contains(") S ").then_some(())
+        });
+        self.say(&["dump"]);
         self.dumps += 1;
         let path = self.nginx.path(&format!("callgrind.out.{}.{}", self.worker, self.dumps));
         let ready = || fs::read_to_string(&path).ok().filter(|text| text.contains("\ntotals: "));
-        let text = poll(Duration::from_secs(10), ready).unwrap_or_else(|| panic!("{path:?}"));
-        (parse(&text), text)
+        poll(Duration::from_secs(10), ready).expect("a dump")
     }
 
-    fn say(&self, what: &str) {
+    fn say(&self, words: &[&str]) {
         let prefix = format!("--vgdb-prefix={}", self.nginx.path("vgdb-pipe").display());
         let out = Command::new("vgdb")
-            .args([&prefix, &format!("--pid={}", self.worker), "--wait=30"])
-            .args(what.split(' '))
+            .args([&prefix, &format!("--pid={}", self.worker)])
+            // A worker has its end of the pipe some time after its start. One that waits for a
+            // request does not look at it by itself, and need not be waited for.
+            .args(["--wait=30", "--max-invoke-ms=1"])
+            .args(words)
             .stdin(Stdio::null())
             .output()
             .unwrap_or_else(|e| panic!("vgdb: {e}"));
-        assert!(out.status.success(), "{what}: {}", String::from_utf8_lossy(&out.stderr));
+        assert!(out.status.success(), "{words:?}: {}", String::from_utf8_lossy(&out.stderr));
     }
 }
 
-/// Counts the instructions of requests, and keeps the dumps of the cheapest round in `keep`.
-pub(crate) fn count(
-    callgrind: &mut Callgrind,
-    scenario: &Scenario,
-    plan: Plan,
-    keep: &Path,
-) -> Count {
-    let mut asker = Asker::connect(callgrind.nginx(), scenario);
-    asker.ask(20);
-    callgrind.begin();
-    asker.ask(WARM_UP);
-    callgrind.dump();
-    let mut counted = [Vec::new(), Vec::new()];
-    for _ in 0..plan.rounds {
-        for (times, counted) in counted.iter_mut().enumerate() {
-            asker.ask(plan.requests * (times + 1));
-            counted.push(callgrind.dump());
+/// The cheapest of several dumps.
+#[derive(Default)]
+struct Least(Option<(u64, String)>);
+
+impl Least {
+    fn add(&mut self, text: String) {
+        let total = total(&text);
+        if self.0.as_ref().is_none_or(|(least, _)| total < *least) {
+            self.0 = Some((total, text));
         }
     }
-    let per = |[once, twice]: [u64; 2]| (twice as f64 - once as f64) / plan.requests as f64;
-    let rounds = counted[0].iter().zip(&counted[1]).map(|(a, b)| per([a.0.total, b.0.total]));
-    let rounds = rounds.collect();
-    let least = counted.map(|counted| {
-        counted.into_iter().min_by_key(|(profile, _)| profile.total).expect("at least one round")
-    });
-    for ((_, text), n) in least.iter().zip(["n", "2n"]) {
-        fs::write(keep.with_extension(format!("callgrind.{n}")), text)
-            .expect("a file in the output directory");
+
+    fn total(&self) -> u64 {
+        self.0.as_ref().map_or(0, |(total, _)| *total)
     }
-    let profiles = least.map(|(profile, _)| profile);
-    let per_request = per([profiles[0].total, profiles[1].total]);
-    Count { rounds, per_request, profiles }
+
+    fn text(&self) -> &str {
+        self.0.as_ref().map_or("", |(_, text)| text)
+    }
+}
+
+/// Counts N and 2N requests, some times each. The cheapest of each are those without work that
+/// is not the requests'.
+fn count(callgrind: &mut Callgrind, asker: &mut Asker, requests: usize) -> [Least; 2] {
+    let mut least = [Least::default(), Least::default()];
+    for _ in 0..ROUNDS {
+        for (n, least) in [requests, 2 * requests].into_iter().zip(&mut least) {
+            asker.ask(n);
+            least.add(callgrind.dump());
+        }
+    }
+    least
+}
+
+/// Counts what a request of a scenario takes, and keeps the dumps in `keep`.
+pub(crate) fn measure(
+    upstreams: &Upstreams,
+    scenario: &Scenario,
+    way: Way,
+    keep: &Path,
+) -> Instructions {
+    let mut starts = Vec::new();
+    let mut best: Option<(f64, [Least; 2])> = None;
+    for _ in 0..STARTS {
+        let mut callgrind = Callgrind::start(upstreams.conf(scenario, way));
+        let client = |_| {
+            let mut asker = Asker::connect(callgrind.nginx(), "/", scenario.status);
+            asker.ask(1);
+            asker
+        };
+        let mut clients: Vec<Asker> = (0..=OTHERS).map(client).collect();
+        let asker = &mut clients[OTHERS / 2];
+        // Most of the warming up is done before anything is slowed down by counting.
+        asker.ask(scenario.warm_up);
+        callgrind.begin();
+        asker.ask(20);
+        callgrind.dump();
+        let least = count(&mut callgrind, asker, REQUESTS);
+        let requests = OTHERS + 1 + scenario.warm_up + 20 + ROUNDS * 3 * REQUESTS;
+        check_lines(callgrind.nginx(), scenario, way, requests);
+        let figure = per_request(least.each_ref().map(Least::total), REQUESTS);
+        starts.push(figure);
+        if best.as_ref().is_none_or(|(best, _)| figure < *best) {
+            best = Some((figure, least));
+        }
+    }
+    let (figure, least) = best.expect("there are starts");
+    for (least, n) in least.iter().zip([REQUESTS, 2 * REQUESTS]) {
+        let name = dump_name(upstreams.nginx().as_str(), scenario.name, way.name(), n);
+        fs::write(keep.join(name), least.text()).expect("a file in the output directory");
+    }
+    let profiles = least.map(|least| parse(least.text()));
+    let calls = |names| per_request(profiles.each_ref().map(|p| p.calls(names)), REQUESTS);
+    Instructions {
+        nginx: upstreams.nginx().as_str().to_owned(),
+        scenario: scenario.name.to_owned(),
+        way: way.name().to_owned(),
+        per_request: figure,
+        starts,
+        allocations: calls(ALLOCATORS),
+        locks: calls(LOCKS),
+    }
+}
+
+/// The file with the dump of so many requests.
+pub(crate) fn dump_name(nginx: &str, scenario: &str, way: &str, requests: usize) -> String {
+    format!("{nginx}.{scenario}.{way}.{requests}.callgrind")
+}
+
+/// Counts what one answer of the first server takes, which is asked for so many times before.
+pub(crate) fn answer(conf: Conf, asker: impl FnOnce(&Nginx) -> Asker, requests: usize) -> f64 {
+    let mut callgrind = Callgrind::start(conf);
+    let mut asker = asker(callgrind.nginx());
+    asker.ask(requests);
+    callgrind.begin();
+    asker.ask(1);
+    callgrind.dump();
+    let least = count(&mut callgrind, &mut asker, requests);
+    per_request(least.each_ref().map(Least::total), requests)
+}
+
+/// From what N and 2N requests took: beginning and ending are in both.
+fn per_request([once, twice]: [u64; 2], requests: usize) -> f64 {
+    (twice as f64 - once as f64) / requests as f64
 }

@@ -59,11 +59,17 @@ impl Names {
     }
 }
 
+/// Instructions in all.
+pub(crate) fn total(text: &str) -> u64 {
+    let totals = text.lines().rev().find_map(|line| line.strip_prefix("totals: "));
+    totals.and_then(|total| total.trim().parse().ok()).unwrap_or_default()
+}
+
 /// Reads one dump.
 ///
 /// The format is that of callgrind's manual; what is not needed here is passed over.
 pub(crate) fn parse(text: &str) -> Profile {
-    let mut profile = Profile::default();
+    let mut profile = Profile { total: total(text), ..Profile::default() };
     let (mut files, mut objects, mut functions) =
         (Names::default(), Names::default(), Names::default());
     let (mut object, mut called_object) = (String::new(), None);
@@ -89,9 +95,6 @@ pub(crate) fn parse(text: &str) -> Profile {
                 call = true;
             }
             _ => {
-                if let Some(total) = line.strip_prefix("totals: ") {
-                    profile.total = total.trim().parse().unwrap_or(0);
-                }
                 let Some(cost) = cost(line) else { continue };
                 let entry = profile.functions.entry(current.clone()).or_default();
                 entry.all += cost;
