@@ -14,12 +14,9 @@ use crate::way::Way;
 /// Groups of so many peers.
 const PEERS: [usize; 3] = [10, 100, MANY_PEERS];
 
-/// Formats, and how they are asked for.
+/// Formats, and how they are asked for: with as many records for any number of peers.
 const FORMATS: [(&str, &str); 2] =
-    [("json", "/status?format=json"), ("prometheus", "/status?format=prometheus")];
-
-/// Places for records: all are taken when the first answer is made, in groups of any size.
-const RECORDS: usize = 100;
+    [("json", "/status?format=json&limit=100"), ("prometheus", "/status?format=prometheus")];
 
 /// N, as for requests. An answer is much work.
 const ANSWERS: usize = 3;
@@ -31,9 +28,10 @@ const TIMED: usize = 30;
 pub(crate) fn scrapes(upstreams: &Upstreams) -> Vec<Scrape> {
     let mut scrapes = Vec::new();
     for peers in PEERS {
+        let conf = || conf(upstreams, peers, 2 * MANY_PEERS);
         for (format, path) in FORMATS {
-            let nginx = Nginx::start(conf(upstreams, peers));
-            let mut asker = fill(&nginx, peers, path);
+            let nginx = Nginx::start(conf());
+            let mut asker = fill(&nginx, path);
             let bytes = asker.ask(3).len();
             let mut timed = || {
                 let start = Instant::now();
@@ -42,12 +40,12 @@ pub(crate) fn scrapes(upstreams: &Upstreams) -> Vec<Scrape> {
             };
             let ms = median((0..TIMED).map(|_| timed()));
             drop(nginx);
-            let asker = |nginx: &Nginx| fill(nginx, peers, path);
+            let asker = |nginx: &Nginx| fill(nginx, path);
             scrapes.push(Scrape {
                 nginx: upstreams.nginx().as_str().to_owned(),
                 format: format.to_owned(),
                 peers,
-                instructions: callgrind::answer(conf(upstreams, peers), asker, ANSWERS),
+                instructions: callgrind::answer(conf(), asker, ANSWERS),
                 bytes,
                 ms,
             });
@@ -56,36 +54,34 @@ pub(crate) fn scrapes(upstreams: &Upstreams) -> Vec<Scrape> {
     scrapes
 }
 
-/// What zones of the same size say they have in use.
+/// What zones say they have in use, by the places for peers.
 pub(crate) fn zones(upstreams: &Upstreams) -> Vec<Zone> {
-    let zone = |peers| {
-        let nginx = Nginx::start(conf(upstreams, peers));
+    let zone = |places: usize| {
+        let nginx = Nginx::start(conf(upstreams, PEERS[0], places));
         let body = nginx.get("/status?format=json").body;
         let status: Value = serde_json::from_slice(&body).expect("a status document");
-        let count = |name: &str| status["zone"][name].as_u64().expect("a number");
         Zone {
             nginx: upstreams.nginx().as_str().to_owned(),
-            peers: status["zone"]["peers"]["used"].as_u64().expect("a number"),
-            used: count("used"),
+            places,
+            used: status["zone"]["used"].as_u64().expect("a number"),
         }
     };
-    PEERS.map(zone).into()
+    [MANY_PEERS, 2 * MANY_PEERS].map(zone).into()
 }
 
-/// Has every peer fail at least once.
-fn fill(nginx: &Nginx, peers: usize, path: &'static str) -> Asker {
-    // Two peers a request.
-    Asker::connect(nginx, "/", 502).ask(RECORDS.max(peers));
+/// Has every peer fail at least once, two by each request, and makes more than enough records.
+fn fill(nginx: &Nginx, path: &'static str) -> Asker {
+    Asker::connect(nginx, "/", 502).ask(MANY_PEERS);
     Asker::connect(nginx, path, 200)
 }
 
-fn conf(upstreams: &Upstreams, peers: usize) -> Conf {
+fn conf(upstreams: &Upstreams, peers: usize, places: usize) -> Conf {
     let scenario = SCENARIOS.iter().find(|scenario| scenario.peers == Peers::Dead(MANY_PEERS));
     let mut scenario = scenario.cloned().expect("a scenario with many peers");
     scenario.peers = Peers::Dead(peers);
     let mut conf = upstreams
         .conf(&scenario, Way::Module)
-        .http(format!("upstream_diag_zone 8m peers={} events={RECORDS};", 2 * MANY_PEERS));
+        .http(format!("upstream_diag_zone 8m peers={places};"));
     conf.servers[0].push_str("location = /status { upstream_diag_status; }\n");
     conf
 }

@@ -71,6 +71,9 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// The scenario that is measured in every way: a failure as they are most often.
+const MAIN: &str = "refused";
+
 /// Where callgrind's files are kept.
 fn dumps(here: &Path) -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR").filter(|dir| !dir.is_empty());
@@ -98,7 +101,13 @@ fn measure(options: &Options, keep: &Path) -> Results {
     for &nginx in &options.nginxes {
         let upstreams = Upstreams::start(nginx);
         let ways = options.ways(nginx);
+        // A request id makes no difference that can be seen there, and takes as long as others.
+        let mut loaded = ways.clone();
+        loaded.retain(|way| *way != Way::AccessLogId);
+        // With another nginx only what there is more to compare with.
+        let first = nginx == options.nginxes[0];
         for scenario in options.scenarios(nginx) {
+            let main = scenario.name == MAIN;
             let name = |what: &str| say(&format!("{}: {what}, {}", nginx.as_str(), scenario.name));
             if wants(Figure::Instructions) {
                 name("instructions");
@@ -110,30 +119,26 @@ fn measure(options: &Options, keep: &Path) -> Results {
                 let measure = |&way: &Way| syscalls::measure(&upstreams, scenario, way);
                 results.syscalls.extend(ways.iter().map(measure));
             }
-            if wants(Figure::Throughput) && scenario.throughput {
+            if wants(Figure::Throughput) && (first && scenario.throughput || main) {
                 name("throughput");
-                results.throughput.extend(load::throughput(&upstreams, scenario, &ways));
+                results.throughput.extend(load::throughput(&upstreams, scenario, &loaded));
             }
-            if wants(Figure::Memory) && scenario.name == "refused" {
+            if wants(Figure::Memory) && first && main {
                 name("memory");
                 let measure = |&way: &Way| load::memory(&upstreams, scenario, way);
-                results.memory.extend(ways.iter().map(measure));
+                results.memory.extend(loaded.iter().map(measure));
             }
         }
-        // What follows is the module's alone, whichever nginx it is in.
-        if nginx != options.nginxes[0] {
-            continue;
-        }
-        if wants(Figure::Status) {
+        if wants(Figure::Status) && first {
             say("status location");
             results.scrapes.extend(endpoint::scrapes(&upstreams));
             results.zone.extend(endpoint::zones(&upstreams));
         }
-        if wants(Figure::Start) {
+        if wants(Figure::Start) && first {
             say("start and reload");
             let scenario = SCENARIOS.iter().find(|s| s.locations == MANY_LOCATIONS);
             let scenario = scenario.expect("a scenario with many locations");
-            results.starts.extend(start::measure(&upstreams, scenario, &ways, keep));
+            results.starts.extend(start::measure(&upstreams, scenario, &loaded, keep));
         }
     }
     say("done");

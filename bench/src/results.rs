@@ -83,8 +83,9 @@ pub(crate) struct Resident {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Zone {
     pub(crate) nginx: String,
-    pub(crate) peers: u64,
-    /// Bytes in use, without those for records.
+    /// For peers; in use or not, they are set aside.
+    pub(crate) places: usize,
+    /// Bytes in use.
     pub(crate) used: u64,
 }
 

@@ -1,5 +1,7 @@
 //! Tables of what is not a request's.
 
+use std::fmt::Write as _;
+
 use super::table::{Table, whole};
 use crate::results::{Results, Scrape, median};
 
@@ -36,8 +38,8 @@ pub(crate) fn status(results: &Results) -> String {
     if !results.scrapes.is_empty() {
         text.push_str(
             "## Status location\n\n\
-             One answer, with 100 records and all peers of one group. By a peer: what it is more, \
-             for each peer more than in the row of that format before.\n\n",
+             One answer: all peers of one group, and in JSON the latest 100 records. By a peer: \
+             how much more it is for each peer more than in the row of that format before.\n\n",
         );
         let titles =
             ["nginx", "format", "peers", "instructions", "by a peer", "bytes", "by a peer", "ms"];
@@ -66,16 +68,18 @@ pub(crate) fn status(results: &Results) -> String {
         text.push_str(&table.end());
     }
     if let [first, .., last] = &results.zone[..] {
-        let per_peer = last.used.saturating_sub(first.used) as f64
-            / last.peers.saturating_sub(first.peers) as f64;
-        text.push_str(&format!(
-            "A zone with {} peers has {} bytes in use, one with {} peers {}: {} bytes for each.\n\n",
-            whole(first.peers as f64),
+        let per_peer =
+            last.used.abs_diff(first.used) as f64 / last.places.abs_diff(first.places) as f64;
+        let _ = write!(
+            text,
+            "A zone with {} places for peers has {} bytes in use, one with {} places {}: {} bytes \
+             for each.\n\n",
+            whole(first.places as f64),
             whole(first.used as f64),
-            whole(last.peers as f64),
+            whole(last.places as f64),
             whole(last.used as f64),
             whole(per_peer),
-        ));
+        );
     }
     text
 }
