@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
-use crate::callgrind::{REQUESTS, dump_name, parse};
+use crate::callgrind::{dump_name, parse};
 use crate::report::table::{calls, whole};
 use crate::results::Instructions;
 
@@ -16,9 +16,10 @@ const LINES: usize = 45;
 
 /// Tables of what costs most, per request.
 pub(crate) fn print(counted: &Instructions, keep: &Path) {
-    let path = keep.join(dump_name(&counted.nginx, &counted.scenario, &counted.way, 2 * REQUESTS));
+    let path =
+        keep.join(dump_name(&counted.nginx, &counted.scenario, &counted.way, 2 * counted.requests));
     let profile = parse(&fs::read_to_string(&path).expect("a dump"));
-    let per = |n: u64| n as f64 / (2 * REQUESTS) as f64;
+    let per = |n: u64| n as f64 / (2 * counted.requests) as f64;
     println!(
         "{}, {}, {}: {} instructions, {} allocations, {} locks a request; for \
          callgrind_annotate, kcachegrind: {}\n",

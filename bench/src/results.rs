@@ -31,6 +31,8 @@ pub(crate) struct Instructions {
     pub(crate) nginx: String,
     pub(crate) scenario: String,
     pub(crate) way: String,
+    /// N: N and 2N were counted.
+    pub(crate) requests: usize,
     /// The least of the starts.
     pub(crate) per_request: f64,
     /// By each start of nginx, none of which differs from the others.

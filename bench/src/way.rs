@@ -77,6 +77,11 @@ impl Way {
         }
     }
 
+    /// Does it leave work for later, so that some requests pay for many?
+    pub(crate) fn collects_garbage(self) -> bool {
+        matches!(self, Lua | Njs)
+    }
+
     /// Main-level directives.
     pub(crate) fn main(self) -> &'static str {
         match self {

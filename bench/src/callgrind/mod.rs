@@ -39,12 +39,17 @@ const STARTS: usize = 2;
 /// happens to be next to them in the heap, by 64 instructions a request.
 const OTHERS: usize = 16;
 
+/// N. Where garbage is collected at times, that is a part of every request's cost: N is large
+/// enough for it to be in all counts alike.
+fn requests(way: Way) -> usize {
+    if way.collects_garbage() { 1_000 } else { 100 }
+}
+
 /// How often N and 2N requests are counted at each start. Once a second nginx renews its times,
 /// and the module asks the kernel about a peer that fails: of some rounds, one is between.
-const ROUNDS: usize = 3;
-
-/// N.
-pub(crate) const REQUESTS: usize = 100;
+fn rounds(way: Way) -> usize {
+    if way.collects_garbage() { 1 } else { 3 }
+}
 
 /// An nginx under callgrind.
 pub(crate) struct Callgrind {
@@ -137,9 +142,14 @@ impl Least {
 
 /// Counts N and 2N requests, some times each. The cheapest of each are those without work that
 /// is not the requests'.
-fn count(callgrind: &mut Callgrind, asker: &mut Asker, requests: usize) -> [Least; 2] {
+fn count(
+    callgrind: &mut Callgrind,
+    asker: &mut Asker,
+    requests: usize,
+    rounds: usize,
+) -> [Least; 2] {
     let mut least = [Least::default(), Least::default()];
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds {
         for (n, least) in [requests, 2 * requests].into_iter().zip(&mut least) {
             asker.ask(n);
             least.add(callgrind.dump());
@@ -155,6 +165,9 @@ pub(crate) fn measure(
     way: Way,
     keep: &Path,
 ) -> Instructions {
+    let (requests, rounds) = (requests(way), rounds(way));
+    // Lua compiles what it has run some times.
+    let warm_up = scenario.warm_up.max(requests);
     let mut starts = Vec::new();
     let mut best: Option<(f64, [Least; 2])> = None;
     for _ in 0..STARTS {
@@ -167,30 +180,31 @@ pub(crate) fn measure(
         let mut clients: Vec<Asker> = (0..=OTHERS).map(client).collect();
         let asker = &mut clients[OTHERS / 2];
         // Most of the warming up is done before anything is slowed down by counting.
-        asker.ask(scenario.warm_up);
+        asker.ask(warm_up);
         callgrind.begin();
         asker.ask(20);
         callgrind.dump();
-        let least = count(&mut callgrind, asker, REQUESTS);
-        let requests = OTHERS + 1 + scenario.warm_up + 20 + ROUNDS * 3 * REQUESTS;
-        check_lines(callgrind.nginx(), scenario, way, requests);
-        let figure = per_request(least.each_ref().map(Least::total), REQUESTS);
+        let least = count(&mut callgrind, asker, requests, rounds);
+        let all = OTHERS + 1 + warm_up + 20 + rounds * 3 * requests;
+        check_lines(callgrind.nginx(), scenario, way, all);
+        let figure = per_request(least.each_ref().map(Least::total), requests);
         starts.push(figure);
         if best.as_ref().is_none_or(|(best, _)| figure < *best) {
             best = Some((figure, least));
         }
     }
     let (figure, least) = best.expect("there are starts");
-    for (least, n) in least.iter().zip([REQUESTS, 2 * REQUESTS]) {
+    for (least, n) in least.iter().zip([requests, 2 * requests]) {
         let name = dump_name(upstreams.nginx().as_str(), scenario.name, way.name(), n);
         fs::write(keep.join(name), least.text()).expect("a file in the output directory");
     }
     let profiles = least.map(|least| parse(least.text()));
-    let calls = |names| per_request(profiles.each_ref().map(|p| p.calls(names)), REQUESTS);
+    let calls = |names| per_request(profiles.each_ref().map(|p| p.calls(names)), requests);
     Instructions {
         nginx: upstreams.nginx().as_str().to_owned(),
         scenario: scenario.name.to_owned(),
         way: way.name().to_owned(),
+        requests,
         per_request: figure,
         starts,
         allocations: calls(ALLOCATORS),
@@ -211,7 +225,7 @@ pub(crate) fn answer(conf: Conf, asker: impl FnOnce(&Nginx) -> Asker, requests: 
     callgrind.begin();
     asker.ask(1);
     callgrind.dump();
-    let least = count(&mut callgrind, &mut asker, requests);
+    let least = count(&mut callgrind, &mut asker, requests, 3);
     per_request(least.each_ref().map(Least::total), requests)
 }
 
