@@ -9,6 +9,9 @@ NGINX ?= $(if $(NGINX_SOURCE_DIR)$(NGINX_BUILD_DIR),custom,release)
 # Those that `make test` uses.
 NGINXES ?= release debian
 
+# Those that `make bench` uses; words that measure nothing take none.
+BENCH_NGINXES = $(if $(filter report -h --help,$(ARGS)),,$(if $(ARGS),$(NGINX),$(NGINXES)))
+
 CARGO ?= cargo
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 NGINX_DIR := $(TARGET)/nginx/$(NGINX)
@@ -24,7 +27,7 @@ with-nginx = set -a && . '$(TARGET)/nginx/$(1)/env' && set +a
 # Recipes share target/, where cargo would only have them wait for each other.
 .NOTPARALLEL:
 
-.PHONY: help setup build demo test test-nginx lint unit docs clean-nginx
+.PHONY: help setup build demo bench test test-nginx lint unit docs clean-nginx
 
 help: ## List what can be made
 	@echo 'make [NGINX=release|debian|custom] TARGET   (NGINX is now $(NGINX))'
@@ -43,6 +46,15 @@ build: setup ## Build the module, and put it next to its nginx in target/nginx/
 demo: build ## Show what the module says about failing upstreams
 	@exec env NGINX=$(NGINX) $(CARGO) run -q --locked -p t --bin demo
 
+# Everything is measured with each of NGINXES, and written to bench/; a part of it with NGINX,
+# and only shown: make bench ARGS=--help says what parts there are.
+bench: ## Measure what the module costs (ARGS=… for a part of it)
+	@set -e; for nginx in $(BENCH_NGINXES); do \
+	    $(MAKE) --no-print-directory build NGINX=$$nginx; \
+	    $(CARGO) run -q --locked -p nginx-setup -- --bench $$nginx; \
+	done
+	@$(CARGO) run -q --locked -p bench -- $(BENCH_NGINXES) $(ARGS)
+
 test: lint unit ## Everything: lint, unit, and test-nginx with each of NGINXES
 	@set -e; for nginx in $(NGINXES); do $(MAKE) --no-print-directory test-nginx NGINX=$$nginx; done
 
@@ -57,7 +69,7 @@ lint: ## Check the format, and what clippy says
 	$(call with-nginx,release) && $(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 
 unit: ## Test what needs no nginx
-	$(CARGO) test --locked -p diagnosis -p host -p nginx-setup
+	$(CARGO) test --locked -p bench -p diagnosis -p host -p nginx-setup
 
 docs: ## Write what in docs/ is made from the tables in the code
 	$(CARGO) run -q --locked -p diagnosis --example docs docs

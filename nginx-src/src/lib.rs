@@ -25,10 +25,10 @@ mod workspace;
 
 pub use error::Error;
 pub use nginx::Nginx;
-pub use workspace::Name;
+pub use workspace::{Name, Purpose};
 
-/// Makes the nginx called `name` ready; does nothing when it already is. With `tests`, also the
-/// programs that only tests run.
+/// Makes the nginx called `name` ready; does nothing when it already is. Also the programs that
+/// the `purpose` takes.
 ///
 /// Returns it with what its binary says about its version.
 ///
@@ -36,12 +36,12 @@ pub use workspace::Name;
 ///
 /// When a system package is missing and cannot be installed, or a step of the
 /// build fails.
-pub fn setup(name: Name, tests: bool) -> Result<(Nginx, String), Error> {
+pub fn setup(name: Name, purpose: Purpose) -> Result<(Nginx, String), Error> {
     let workspace = workspace::Workspace::find()?;
     let dir = workspace.nginx_dir(name.as_str());
     // Next to the directory, not in it: a rebuild starts by removing it.
     let _lock = lock::Lock::take(&dir.with_extension("lock"))?;
-    let packages = packages::ensure(name, tests)?;
+    let packages = packages::ensure(name, purpose)?;
     let nginx = match name {
         Name::Release => release::setup(&workspace, &dir)?,
         Name::Debian => debian::setup(&dir, &packages)?,

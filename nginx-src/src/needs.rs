@@ -1,6 +1,6 @@
 //! Which system packages are needed, and what to do about missing ones.
 
-use crate::workspace::Name;
+use crate::workspace::{Name, Purpose};
 
 /// How to tell that a package's content is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,11 +59,30 @@ const TOOLS: &[Need] = &[
     need("openssl", Probe::Program("openssl")),
 ];
 
-/// What the nginx called `name` needs, and if they are to be run, its tests.
-pub(crate) fn needs(name: Name, tests: bool) -> impl Iterator<Item = Need> {
-    let extra = if name == Name::Debian { DEBIAN } else { &[] };
-    let tools = if tests { TOOLS } else { &[] };
-    COMMON.iter().chain(extra).chain(tools).copied()
+/// Programs that only measuring needs.
+const BENCH: &[Need] = &[
+    need("valgrind", Probe::Program("valgrind")),
+    need("strace", Probe::Program("strace")),
+    need("wrk", Probe::Program("wrk")),
+];
+
+/// What the module is compared with, in the nginx of the distribution.
+const BENCH_DEBIAN: &[Need] = &[
+    need("libnginx-mod-http-lua", Probe::Package),
+    need("lua-cjson", Probe::Package),
+    need("libnginx-mod-http-js", Probe::Package),
+];
+
+/// What the nginx called `name` needs, and what is to be done with it.
+pub(crate) fn needs(name: Name, purpose: Purpose) -> impl Iterator<Item = Need> {
+    let debian = name == Name::Debian;
+    let nginx = if debian { DEBIAN } else { &[] };
+    let (tools, others): (&[Need], &[Need]) = match purpose {
+        Purpose::Build => (&[], &[]),
+        Purpose::Tests => (TOOLS, &[]),
+        Purpose::Bench => (BENCH, if debian { BENCH_DEBIAN } else { &[] }),
+    };
+    COMMON.iter().chain(nginx).chain(tools).chain(others).copied()
 }
 
 /// What to do about missing packages.
@@ -149,15 +168,27 @@ mod tests {
             assert!(text.contains("make prometheus\n"), "{text}");
         }
         assert_eq!(plan(&["prometheus"], true, true), Plan::Install);
-        let has = |tests| needs(Name::Release, tests).any(|need| need.package == "prometheus");
-        assert_eq!([false, true].map(has), [false, true]);
+        let has = |purpose| needs(Name::Release, purpose).any(|need| need.package == "prometheus");
+        assert_eq!([Purpose::Build, Purpose::Tests].map(has), [false, true]);
     }
 
     #[test]
     fn only_debian_needs_the_distributions_nginx() {
-        let has = |name| needs(name, true).any(|need| need.package == "nginx-dev");
+        let has = |name| needs(name, Purpose::Tests).any(|need| need.package == "nginx-dev");
         assert!(has(Name::Debian));
         assert!(!has(Name::Release));
         assert!(!has(Name::Custom));
+    }
+    /// Guards against measuring that goes on without what it measures with.
+    #[test]
+    fn tools_to_measure_with() {
+        let all = |name, purpose| -> Vec<_> {
+            needs(name, purpose).map(|need| need.package).collect::<Vec<_>>()
+        };
+        assert!(all(Name::Release, Purpose::Bench).contains(&"valgrind"));
+        assert!(!all(Name::Release, Purpose::Tests).contains(&"valgrind"));
+        assert!(!all(Name::Release, Purpose::Bench).contains(&"libnginx-mod-http-lua"));
+        assert!(all(Name::Debian, Purpose::Bench).contains(&"libnginx-mod-http-lua"));
+        assert!(matches!(plan(&["valgrind"], true, false), Plan::Refuse(_)));
     }
 }

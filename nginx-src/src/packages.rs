@@ -6,15 +6,15 @@ use std::process::Command;
 
 use crate::needs::{Need, Plan, Probe, needs, plan};
 use crate::os::{self, Packages};
-use crate::workspace::Name;
+use crate::workspace::{Name, Purpose};
 use crate::{Error, steps};
 
-/// Checks what `name` and its `tests` need, and installs what is missing if it can.
+/// Checks what `name` and its `purpose` need, and installs what is missing if it can.
 ///
 /// Returns the versions of what is installed, where dpkg knows.
-pub(crate) fn ensure(name: Name, tests: bool) -> Result<Packages, Error> {
+pub(crate) fn ensure(name: Name, purpose: Purpose) -> Result<Packages, Error> {
     let apt = os::has_apt();
-    let (missing, packages) = look(name, tests, apt);
+    let (missing, packages) = look(name, purpose, apt);
     match plan(&missing, apt, os::is_root()) {
         Plan::Ready => return Ok(packages),
         Plan::Mention(text) => {
@@ -24,7 +24,7 @@ pub(crate) fn ensure(name: Name, tests: bool) -> Result<Packages, Error> {
         Plan::Refuse(text) => return Err(Error::Packages(text)),
         Plan::Install => install(&missing)?,
     }
-    let (missing, packages) = look(name, tests, apt);
+    let (missing, packages) = look(name, purpose, apt);
     if missing.is_empty() {
         return Ok(packages);
     }
@@ -36,8 +36,8 @@ pub(crate) fn ensure(name: Name, tests: bool) -> Result<Packages, Error> {
     )))
 }
 
-fn look(name: Name, tests: bool, apt: bool) -> (Vec<&'static str>, Packages) {
-    let needs: Vec<_> = needs(name, tests).collect();
+fn look(name: Name, purpose: Purpose, apt: bool) -> (Vec<&'static str>, Packages) {
+    let needs: Vec<_> = needs(name, purpose).collect();
     let packages = if apt {
         let mut names: Vec<_> = needs.iter().map(|need| need.package).collect();
         names.push("libclang-[0-9]*-dev");

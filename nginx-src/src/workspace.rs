@@ -53,6 +53,17 @@ impl Name {
     }
 }
 
+/// What an nginx is made ready for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Building the module, and running it.
+    Build,
+    /// Also its tests: other programs are run by some.
+    Tests,
+    /// Also measuring: with other programs, and next to other modules.
+    Bench,
+}
+
 /// The Cargo workspace that this package is a member of.
 pub(crate) struct Workspace {
     pub(crate) root: PathBuf,

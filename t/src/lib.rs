@@ -32,6 +32,7 @@ pub use client::{Client, Response};
 pub use dns::{Answer, Dns};
 pub use finding::span;
 pub use nginx::{Conf, ErrorLog, Nginx, netns_available};
+pub use nginx_setup::Name;
 pub use rustix::process::Signal;
 pub use streams::Streams;
 pub use upstream::guards::{

@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use nginx_setup::Name;
+
 use crate::client::Addr;
 
 /// The main-level `error_log`.
@@ -49,6 +51,10 @@ pub struct Conf {
     pub module: bool,
     /// Environment variables for the master.
     pub env: Vec<(String, String)>,
+    /// Which nginx; none: the one that the environment names.
+    pub nginx: Option<Name>,
+    /// A program and its arguments that nginx runs under (`valgrind …`).
+    pub under: Vec<String>,
 }
 
 impl Conf {
@@ -67,6 +73,8 @@ impl Conf {
             netns: None,
             module: true,
             env: Vec::new(),
+            nginx: None,
+            under: Vec::new(),
         }
     }
 
@@ -145,6 +153,19 @@ impl Conf {
     /// Sets an environment variable.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Chooses the nginx, instead of the environment.
+    pub fn nginx(mut self, name: Name) -> Self {
+        self.nginx = Some(name);
+        self
+    }
+
+    /// Runs nginx under another program. That has to become the master itself in the end (exec),
+    /// and to pass signals on. `{prefix}` in the words is the prefix directory.
+    pub fn under(mut self, words: &[&str]) -> Self {
+        self.under = words.iter().map(|&word| word.to_owned()).collect();
         self
     }
 

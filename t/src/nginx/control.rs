@@ -29,6 +29,11 @@ impl Nginx {
         self.workers(Process::is_worker).iter().map(|w| w.pid).collect()
     }
 
+    /// Every child of the master: under another program ([`Conf::under`]) they have no titles.
+    pub fn child_pids(&self) -> Vec<u32> {
+        self.workers(|_| true).iter().map(|w| w.pid).collect()
+    }
+
     /// Kills one worker, and returns when as many as before serve again; what
     /// nginx logs about it counts as clean.
     ///

@@ -12,10 +12,11 @@ pub(super) struct Build {
     pub(super) module: Option<PathBuf>,
 }
 
-/// The build that the environment names. Without the module any nginx will
+/// The build called `name`, or that the environment names. Without the module any nginx will
 /// do, so that the harness can be tested before there is one.
-pub(super) fn build(with_module: bool) -> Build {
-    let name = Name::choose(None, |key| env::var_os(key)).unwrap_or_else(|e| panic!("{e}"));
+pub(super) fn build(name: Option<Name>, with_module: bool) -> Build {
+    let named = || Name::choose(None, |key| env::var_os(key)).unwrap_or_else(|e| panic!("{e}"));
+    let name = name.unwrap_or_else(named);
     let nginx = nginx_setup::Nginx::load(name.as_str());
     if !with_module {
         let binary = nginx.ok().map(|n| n.binary).or_else(in_path);

@@ -6,6 +6,7 @@ mod locate;
 mod logs;
 pub(crate) mod process;
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -89,7 +90,7 @@ impl Nginx {
             .stderr(stderr)
             .spawn()
             .unwrap_or_else(|e| panic!("{}: {e}", build.binary.display()));
-        let workers = conf.workers;
+        let (workers, wrapped) = (conf.workers, !conf.under.is_empty());
         let state = State {
             child,
             conf,
@@ -108,7 +109,8 @@ impl Nginx {
                 return Some(false);
             }
             let pid = fs::read_to_string(nginx.prefix().join("nginx.pid")).unwrap_or_default();
-            let ready = nginx.workers(Process::is_ready_worker).len();
+            // Under another program there may be no titles: that a worker has forked has to do.
+            let ready = nginx.workers(|w| wrapped || w.is_ready_worker()).len();
             (!pid.is_empty() && ready >= workers).then_some(true)
         });
         if started == Some(true) {
@@ -216,7 +218,7 @@ fn prepare(conf: &Conf) -> (TempDir, locate::Build, Vec<Reservation>) {
     let tmp = prefix.path().join("tmp");
     fs::create_dir(&tmp).expect("tmp");
     fs::set_permissions(&tmp, fs::Permissions::from_mode(0o755)).expect("tmp");
-    let build = locate::build(conf.module);
+    let build = locate::build(conf.nginx, conf.module);
     let mut ports = Vec::new();
     write_conf(conf, &build, prefix.path(), &mut ports);
     (prefix, build, ports)
@@ -236,16 +238,17 @@ fn numbers(ports: &[Reservation]) -> Vec<u16> {
 }
 
 fn command(build: &locate::Build, prefix: &Path, conf: &Conf, option: &str) -> Command {
-    let mut command = match &conf.netns {
-        None => Command::new(&build.binary),
-        Some(snippet) => {
-            // exec all the way, so that the child is the master in the end.
-            let mut command = Command::new("unshare");
-            command.args(["-n", "sh", "-e", "-c"]);
-            command.arg(format!("{snippet}\nexec \"$0\" \"$@\"")).arg(&build.binary);
-            command
-        }
-    };
+    // exec all the way, so that the child is the master in the end.
+    let mut words: Vec<OsString> = Vec::new();
+    if let Some(snippet) = &conf.netns {
+        words.extend(["unshare", "-n", "sh", "-e", "-c"].map(OsString::from));
+        words.push(format!("{snippet}\nexec \"$0\" \"$@\"").into());
+    }
+    let at = prefix.to_str().expect("temporary directories have plain names");
+    words.extend(conf.under.iter().map(|word| word.replace("{prefix}", at).into()));
+    words.push(build.binary.clone().into());
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]);
     command.arg("-p").arg(prefix).arg("-c").arg(prefix.join("nginx.conf"));
     // Before the configuration is read nginx logs to a place chosen when it
     // was compiled, often one that only root can write.
