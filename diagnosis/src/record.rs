@@ -138,7 +138,7 @@ impl<'a> Record<'a> {
         let failed = failed.unwrap_or(&own);
         let named = matches!(cause, Cause::NoLiveUpstreams | Cause::MaxConnsReached);
         let peers = if named { parts.peers } else { &[] };
-        let findings = findings(&Evidence {
+        let mut findings = findings(&Evidence {
             cause,
             failed,
             outcome,
@@ -148,6 +148,7 @@ impl<'a> Record<'a> {
             peers,
             context,
         });
+        let concluded = findings.iter_mut().find_map(|finding| finding.advice.take());
         let facts = words::Facts {
             cause,
             failed,
@@ -165,7 +166,7 @@ impl<'a> Record<'a> {
             phase: failed.phase,
             proxy_error: cause.row().proxy_error,
             summary: words::summary(&facts),
-            advice: words::advice(&facts),
+            advice: words::advice(&facts, concluded),
             upstream,
             module,
             request_time,

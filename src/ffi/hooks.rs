@@ -61,13 +61,16 @@ fn keep<'a>(request: Request<'a>) -> Option<&'a Kept> {
     if let Some(kept) = find(request) {
         return Some(kept);
     }
-    // SAFETY: the pool of a live request. The cleanup runs when nginx destroys the pool, which
-    // is after the request's log phase.
+    // SAFETY: the pool of a live request, which holds the cleanup's data. The cleanup runs when nginx
+    // destroys the pool, which is after the request's log phase.
+    // nginx aligns what it allocates as an unsigned long.
+    const { assert!(align_of::<Kept>() <= align_of::<std::ffi::c_ulong>()) };
     unsafe {
-        let cleanup = NonNull::new(ngx_pool_cleanup_add(request.raw().pool, 0))?;
-        let kept = Box::into_raw(Box::<Kept>::default());
+        let cleanup = ngx_pool_cleanup_add(request.raw().pool, size_of::<Kept>());
+        let cleanup = NonNull::new(cleanup)?;
+        let kept = (*cleanup.as_ptr()).data.cast::<Kept>();
+        kept.write(Kept::default());
         (*cleanup.as_ptr()).handler = Some(forget);
-        (*cleanup.as_ptr()).data = kept.cast();
         LIVE.fetch_add(1, Ordering::Relaxed);
         kept.as_ref()
     }
@@ -77,8 +80,8 @@ fn keep<'a>(request: Request<'a>) -> Option<&'a Kept> {
 unsafe extern "C" fn forget(data: *mut c_void) {
     guard((), || {
         LIVE.fetch_sub(1, Ordering::Relaxed);
-        // SAFETY: made by Box::into_raw in keep(), and nginx runs a cleanup once.
-        drop(unsafe { Box::from_raw(data.cast::<Kept>()) });
+        // SAFETY: written by keep(), in memory of the pool; nginx runs a cleanup once.
+        unsafe { data.cast::<Kept>().drop_in_place() };
     });
 }
 

@@ -368,7 +368,8 @@ impl State {
     }
 
     /// Bytes of the response header, once the upstream request is at its end: what came that was not
-    /// of the body (`ngx_http_upstream_finalize_request`).
+    /// of the body (`ngx_http_upstream_finalize_request`). Only where nginx sent the header on, and
+    /// not through a tunnel.
     #[inline]
     pub(crate) fn header_size(&self) -> u64 {
         self.0.bytes_received.wrapping_sub(self.0.response_length).max(0).cast_unsigned()

@@ -17,8 +17,8 @@ pub(crate) struct Assembled<'d> {
 struct Entry<'d> {
     has_peer: bool,
     attempt: Option<Shown<'d>>,
-    /// The size of the response header, if one came.
-    answered: Option<u64>,
+    /// A response header came.
+    answered: bool,
     /// The upstream request that it is an attempt of, where something was noted of that.
     group: Option<&'d Group>,
     /// The attempt's failure came after the header had gone to the client.
@@ -88,7 +88,7 @@ fn apart<'d>(group: &'d Group, note: &'d Note) -> Entry<'d> {
     Entry {
         has_peer: false,
         attempt: Some(Shown::Noted(&note.attempt)),
-        answered: None,
+        answered: false,
         group: Some(group),
         cut_short: false,
         place: note.place(),
@@ -140,7 +140,7 @@ fn entry<'d>(
         let cause = attempt.as_ref().and_then(|shown| shown.attempt().cause);
         sent && place.last && cause.is_some_and(|cause| cause != Cause::UpstreamResponse)
     });
-    let answered = state.filter(|state| state.header_time().is_some()).map(State::header_size);
+    let answered = state.is_some_and(|state| state.header_time().is_some());
     let counted = noted.and_then(Note::place);
     Entry { has_peer, attempt, answered, group: place.group, cut_short, place: counted }
 }
@@ -202,12 +202,12 @@ impl<'d> Assembled<'d> {
         self.entries.into_iter().filter_map(|entry| entry.attempt).collect()
     }
 
-    /// The attempts of one upstream request, the size of the response header if one came, and where
-    /// the peer is counted if that was noted.
+    /// The attempts of one upstream request, whether a response header came, and where the peer is
+    /// counted if that was noted.
     pub(super) fn of(
         &self,
         upstream: UpstreamId,
-    ) -> impl Iterator<Item = (&Attempt, Option<u64>, Option<zone::Place<'static>>)> {
+    ) -> impl Iterator<Item = (&Attempt, bool, Option<zone::Place<'static>>)> {
         self.entries
             .iter()
             .filter(move |entry| entry.group.is_some_and(|group| group.upstream == upstream))

@@ -32,7 +32,7 @@ pub(crate) fn count_good(request: Request<'_>, upstream: Upstream<'_>) -> bool {
         place.peer.count_accepted(took, now);
         count_connect(place, upstream, state);
     }
-    place.upstream.count_header(state.header_size());
+    count_header(place, upstream, state);
     true
 }
 
@@ -60,15 +60,17 @@ pub(crate) fn count(request: Request<'_>, upstream: Upstream<'_>, noted: bool) {
         // Of the last, nginx still knows whether its connection was reused.
         if at.saturating_add(1) == states.len() {
             count_connect(place, upstream, state);
-            count_header(place, state);
+            count_header(place, upstream, state);
         }
     }
 }
 
-/// Counts the header of an attempt, if one came.
-#[inline]
-fn count_header(place: Place<'_>, state: &State) {
-    if state.header_time().is_some() {
+/// Counts the header that was sent on, if one was: that of the last attempt, as nginx tries no other
+/// after that. What it did not send on it has not parted from the body, and it does not count the
+/// bytes of a tunnel as a body.
+#[inline(always)]
+fn count_header(place: Place<'_>, upstream: Upstream<'_>, state: &State) {
+    if upstream.header_sent() && !upstream.is_upgraded() {
         place.upstream.count_header(state.header_size());
     }
 }
@@ -138,6 +140,7 @@ fn count_noted(request: Request<'_>, upstream: Upstream<'_>, main: &MainConf) {
     let now = time::current_msec();
     let _ = hooks::with(request, |diagnosis| {
         let assembled = assemble(request, Some(diagnosis));
+        let mut answered_by = None;
         for (attempt, answered, noted_place) in assembled.of(upstream.id()) {
             // Without a peer of its own: nginx has the group's name there, or none.
             let chosen = !matches!(attempt.phase, Some(Phase::Resolve | Phase::Select));
@@ -146,7 +149,7 @@ fn count_noted(request: Request<'_>, upstream: Upstream<'_>, main: &MainConf) {
             let Some(place) = place else { continue };
             let attempted = match attempt.cause {
                 Some(cause) => Attempted::Failed(cause),
-                None if answered.is_some() => match attempt.elapsed {
+                None if answered => match attempt.elapsed {
                     Some(Seconds::Millis(took)) if upstream.is_reused() => {
                         Attempted::Reused { took }
                     }
@@ -173,11 +176,14 @@ fn count_noted(request: Request<'_>, upstream: Upstream<'_>, main: &MainConf) {
             {
                 place.upstream.count_connect(time);
             }
-            if let Some(size) = answered {
-                place.upstream.count_header(size);
+            if answered {
+                answered_by = Some(place);
             }
         }
         drop(assembled);
+        if let (Some(place), Some(state)) = (answered_by, request.last_states().last()) {
+            count_header(place, upstream, state);
+        }
         if let Some(group) = diagnosis.known(upstream.id()) {
             for report in &mut group.peers {
                 if let Some(place) = memory.find(name.as_bytes(), report.peer.as_bytes()) {

@@ -23,9 +23,10 @@ const KILLED_OR_BETWEEN: &str = "Look for a crash or a worker that was killed (o
 
 /// What to do first, in two lines at most: by the strongest finding that tells, else by the cause
 /// and what was seen of it.
-pub(crate) fn advice(facts: &Facts<'_>) -> String {
-    let concluded = facts.findings.iter().find_map(|finding| finding.advice.as_deref());
-    let advice = concluded.map(Cow::Borrowed).or_else(|| particular(facts).map(Cow::Owned));
+///
+/// `concluded` is that of the strongest finding.
+pub(crate) fn advice(facts: &Facts<'_>, concluded: Option<String>) -> String {
+    let advice = concluded.or_else(|| particular(facts)).map(Cow::Owned);
     plain(advice.unwrap_or_else(|| from_table(facts)))
 }
 

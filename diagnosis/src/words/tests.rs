@@ -35,7 +35,7 @@ fn case(cause: Cause, failed: Attempt) -> Case<'static> {
 impl Case<'_> {
     fn said(&self) -> (String, String) {
         let (upstream, module) = (self.upstream, Some(self.module));
-        let findings = findings(&Evidence {
+        let mut findings = findings(&Evidence {
             cause: self.cause,
             failed: &self.failed,
             outcome: self.outcome,
@@ -45,6 +45,7 @@ impl Case<'_> {
             peers: self.peers,
             context: &self.context,
         });
+        let concluded = findings.iter_mut().find_map(|finding| finding.advice.take());
         let facts = Facts {
             cause: self.cause,
             failed: &self.failed,
@@ -55,7 +56,7 @@ impl Case<'_> {
             peers: self.peers,
             findings: &findings,
         };
-        (summary(&facts), advice(&facts))
+        (summary(&facts), advice(&facts, concluded))
     }
 
     fn summary(&self) -> String {
