@@ -142,7 +142,7 @@ static METRICS: [Metric; 10] = [
         name: "nginx_upstream_diag_response_header_bytes",
         kind: Kind::Histogram,
         labels: &["upstream"],
-        help: "Size of response headers.",
+        help: "Size of response headers that were sent on, those of tunnels aside.",
         unit: Some(Unit::Bytes),
         samples: |snapshot, samples| {
             for upstream in &snapshot.upstreams {
