@@ -34,8 +34,8 @@ unsafe extern "C" fn header(r: *mut ngx_http_request_t) -> ngx_int_t {
     unsafe {
         let upstream = (*r).upstream;
         // Every response comes by here: most have no upstream, or one that is watched.
-        if !upstream.is_null() && !hooks::is_hooked(&*upstream) {
-            came(r);
+        if !upstream.is_null() && (hooks::is_hooked(&*upstream) || came(r)) {
+            keep_size(r);
         }
         // SAFETY: install() stored the address of such a function there, before this one was
         // called.
@@ -46,28 +46,47 @@ unsafe extern "C" fn header(r: *mut ngx_http_request_t) -> ngx_int_t {
     }
 }
 
+/// Keeps the size of an upstream's header, which is counted when the upstream request ends: until
+/// then nothing else of it is looked up. Later headers, of an error page for one, come after that.
+///
+/// # Safety
+/// `r` is a live request with an upstream.
+#[inline(always)]
+unsafe fn keep_size(r: *mut ngx_http_request_t) {
+    // SAFETY: by the caller's contract.
+    let request = unsafe { Request::of_handler(r) };
+    if let Some(upstream) = request.upstream()
+        && upstream.is_under_way()
+        && !request.is_cached()
+    {
+        request.keep(upstream.header_size());
+    }
+}
+
 /// A header of a request whose upstream request is not watched: of the cache, of an error page, or
-/// of an upstream whose address was made at run time, which nothing could watch before.
+/// of an upstream whose address was made at run time, which nothing could watch before. Whether it is
+/// watched now.
 ///
 /// # Safety
 /// `r` is a live request with an upstream.
 #[cold]
-unsafe fn came(r: *mut ngx_http_request_t) {
+unsafe fn came(r: *mut ngx_http_request_t) -> bool {
     // SAFETY: by the caller's contract.
-    let Some(request) = (unsafe { Request::from_raw(r) }) else { return };
-    let Some(upstream) = request.upstream() else { return };
+    let Some(request) = (unsafe { Request::from_raw(r) }) else { return false };
+    let Some(upstream) = request.upstream() else { return false };
     if !upstream.is_under_way() {
         if observe::is_cached_in_subrequest(request) {
             let note = || observe::cached_in_subrequest(request, upstream);
             guard_or(note, || hooks::disable(request));
         }
-        return;
+        return false;
     }
     if upstream.has_group() || !request.loc_conf().is_some_and(|conf| conf.enabled()) {
-        return;
+        return false;
     }
     // SAFETY: no reference into the upstream request is held here (Upstream keeps a pointer).
     if let Some(u) = unsafe { (*r).upstream.as_mut() } {
         watch::watch(u);
     }
+    hooks::is_hooked(upstream.raw())
 }

@@ -98,6 +98,25 @@ impl<'a> Request<'a> {
         unsafe { conf_at(self.raw().loc_conf, module::this())?.cast::<LocConf>().as_ref() }
     }
 
+    /// Keeps a number with the request, until an internal redirect: in the module's place of
+    /// `r->ctx`, as the number itself. 0 is none.
+    #[inline]
+    pub(crate) fn keep(&self, number: usize) {
+        // SAFETY: the array has a place for each HTTP module, and this module puts nothing else in
+        // its own.
+        unsafe {
+            let place = self.raw().ctx.add(module::this().ctx_index);
+            place.write(std::ptr::without_provenance_mut(number));
+        }
+    }
+
+    /// The number that is kept.
+    #[inline]
+    pub(crate) fn kept(&self) -> usize {
+        // SAFETY: as for keep(); nginx zeroes the array.
+        unsafe { self.raw().ctx.add(module::this().ctx_index).read().addr() }
+    }
+
     /// The module's configuration of the http block.
     pub(crate) fn main_conf(&self) -> Option<&'static MainConf> {
         // SAFETY: as for loc_conf(), with create_main_conf.

@@ -251,6 +251,15 @@ impl<'a> Upstream<'a> {
         self.raw().upstream as usize
     }
 
+    /// Bytes of the response header, while the buffer still stands at its end: when it is about to
+    /// be sent on (`ngx_http_upstream_send_response`).
+    #[inline]
+    pub(crate) fn header_size(&self) -> usize {
+        let buffer = &self.raw().buffer;
+        let size = (buffer.pos as usize).wrapping_sub(buffer.start as usize);
+        size.saturating_sub(self.cache_header())
+    }
+
     /// Whether the name of an attempt's peer is the configuration's, and stays where it is. With a
     /// zone nginx has it as a copy (`ngx_http_upstream_connect`), and a balancer of a third party may
     /// have it in the request.
@@ -319,13 +328,6 @@ impl State {
         unsafe { string::bytes_at(self.0.peer) }
     }
 
-    /// The address of the peer's name; 0 where there is no peer.
-    #[inline]
-    pub(crate) fn peer_at(&self) -> usize {
-        // SAFETY: NULL or a name that nginx keeps for as long as the request.
-        unsafe { self.0.peer.as_ref() }.map_or(0, |name| name.data as usize)
-    }
-
     /// How long the attempt took, milliseconds, if it has ended with a response that is no error of
     /// a gateway's.
     #[inline]
@@ -366,14 +368,6 @@ impl State {
     /// Bytes received from the peer.
     pub(crate) fn bytes_received(&self) -> u64 {
         u64::try_from(self.0.bytes_received).unwrap_or(0)
-    }
-
-    /// Bytes of the response header, once the upstream request is at its end: what came that was not
-    /// of the body (`ngx_http_upstream_finalize_request`). Only where nginx sent the header on, and
-    /// not through a tunnel.
-    #[inline]
-    pub(crate) fn header_size(&self) -> u64 {
-        self.0.bytes_received.wrapping_sub(self.0.response_length).max(0).cast_unsigned()
     }
 
     /// Bytes sent to the peer.

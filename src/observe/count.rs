@@ -23,7 +23,8 @@ pub(crate) fn count_good(request: Request<'_>, upstream: Upstream<'_>) -> bool {
         return false;
     };
     let Some(memory) = &main.memory else { return true };
-    let Some(place) = remembered(main, upstream.group_at(), state.peer_at()) else { return false };
+    let place = state.peer().and_then(|name| remembered(main, upstream.group_at(), name));
+    let Some(place) = place else { return false };
     memory.head().count_request();
     let now = time::current_msec();
     if upstream.is_reused() {
@@ -32,7 +33,7 @@ pub(crate) fn count_good(request: Request<'_>, upstream: Upstream<'_>) -> bool {
         place.peer.count_accepted(took, now);
         count_connect(place, upstream, state);
     }
-    count_header(place, upstream, state);
+    count_header(place, request);
     true
 }
 
@@ -53,24 +54,27 @@ pub(crate) fn count(request: Request<'_>, upstream: Upstream<'_>, noted: bool) {
         let Some(name) = state.peer() else { continue };
         let Some(place) = place(main, upstream, name) else { continue };
         if upstream.has_fixed_name(state) && !place.is_other() {
-            remember_address(main, upstream.group_at(), state.peer_at(), place);
+            remember_address(main, upstream.group_at(), name, place);
         }
         place.count(memory.head(), ended(upstream, state), time::current_msec());
         // Of the last, nginx still knows whether its connection was reused.
         if at.saturating_add(1) == states.len() {
             count_connect(place, upstream, state);
-            count_header(place, upstream, state);
+            count_header(place, request);
         }
     }
 }
 
 /// Counts the header that was sent on, if one was: that of the last attempt, as nginx tries no other
-/// after that. What it did not send on it has not parted from the body, and it does not count the
-/// bytes of a tunnel as a body.
+/// after that.
 #[inline(always)]
-fn count_header(place: Place<'_>, upstream: Upstream<'_>, state: &State) {
-    if upstream.header_sent() && !upstream.is_upgraded() {
-        place.upstream.count_header(state.header_size());
+fn count_header(place: Place<'_>, request: Request<'_>) {
+    match request.kept() {
+        0 => {}
+        size => {
+            place.upstream.count_header(size as u64);
+            request.keep(0);
+        }
     }
 }
 
@@ -180,8 +184,8 @@ fn count_noted(request: Request<'_>, upstream: Upstream<'_>, main: &MainConf) {
             }
         }
         drop(assembled);
-        if let (Some(place), Some(state)) = (answered_by, request.last_states().last()) {
-            count_header(place, upstream, state);
+        if let Some(place) = answered_by {
+            count_header(place, request);
         }
         if let Some(group) = diagnosis.known(upstream.id()) {
             for report in &mut group.peers {

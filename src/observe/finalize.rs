@@ -42,8 +42,9 @@ pub(crate) fn finalized(request: Request<'_>, upstream: Upstream<'_>, rc: ngx_in
         }
         let own_error = own_error(upstream);
         let own_error = own_error.map(|attempt| note_of(request, upstream, last, attempt));
-        let noted = group.notes.last().filter(|note| note.attempt.cause.is_some());
-        if let Some(failed) = noted.or(own_error.as_ref()) {
+        let noted = group.last_failure();
+        let of_last = noted.filter(|note| note.at == last);
+        if let Some(failed) = of_last.or(own_error.as_ref()).or(noted) {
             group.context = context(request, upstream, failed);
         }
         group.ended = Some(Final {

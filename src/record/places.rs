@@ -67,15 +67,18 @@ impl Places {
 /// The place of a peer of a group, if that is remembered by the address of its name, which is one
 /// of the configuration's, and the peer has a place of its own.
 #[inline(always)]
-pub(crate) fn remembered(main: &MainConf, group: usize, name: usize) -> Option<Place<'static>> {
+pub(crate) fn remembered(main: &MainConf, group: usize, peer: &[u8]) -> Option<Place<'static>> {
+    let name = peer.as_ptr() as usize;
     let known = main.places.by_address(group, name)?.get();
     let place = known.place.filter(|_| known.group == group && known.name == name)?;
-    place.is_kept().then_some(place)
+    // Compared all the same: there are balancers that write another name there.
+    place.holds(peer).then_some(place)
 }
 
 /// Remembers the place of a peer by the address of its name, which is one of the configuration's.
 #[cold]
-pub(crate) fn remember_address(main: &MainConf, group: usize, name: usize, place: Place<'static>) {
+pub(crate) fn remember_address(main: &MainConf, group: usize, peer: &[u8], place: Place<'static>) {
+    let name = peer.as_ptr() as usize;
     if let Some(slot) = main.places.by_address(group, name) {
         slot.set(Remembered { group, name, place: Some(place), until: 0 });
     }
@@ -106,7 +109,7 @@ fn remember(
 ) -> Option<Place<'static>> {
     let place = look_up(main, main.groups.name(group)?.as_bytes(), peer)?;
     let until = time::current_msec().saturating_add(WHILE);
-    slot.set(Remembered { group, name: 0, place: Some(place), until });
+    slot.set(Remembered { group, name: usize::MAX, place: Some(place), until });
     Some(place)
 }
 

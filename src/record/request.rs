@@ -184,8 +184,21 @@ impl Group {
         for note in &mut self.notes {
             note.attempt.history = note.place().map(|place| place.peer.tally(now));
         }
-        if let Some(last) = self.notes.last_mut() {
+        if let Some(last) = self.last_failure_mut() {
             last.attempt.past = last.place().map(|place| Box::new(place.peer.past(now)));
+        }
+    }
+
+    /// The last note of a failure. A later attempt can have a note that is none: a warning of PHP's.
+    pub(crate) fn last_failure(&self) -> Option<&Note> {
+        self.notes.iter().rev().find(|note| note.attempt.cause.is_some())
+    }
+
+    fn last_failure_mut(&mut self) -> Option<&mut Note> {
+        // Without any, one that may turn out to be one.
+        match self.notes.iter().rposition(|note| note.attempt.cause.is_some()) {
+            Some(at) => self.notes.get_mut(at),
+            None => self.notes.last_mut(),
         }
     }
 
