@@ -22,7 +22,7 @@ pub(super) fn context(request: Request<'_>, upstream: Upstream<'_>, last: &Note)
     let not_retried = not_retried(upstream, failed);
     Context {
         is_block: upstream.is_block(),
-        servers: peers::number(upstream).filter(|servers| *servers > 0),
+        servers: servers(upstream, last),
         siblings: siblings(request, upstream, last),
         host: host(upstream, failed),
         not_retried,
@@ -34,6 +34,15 @@ pub(super) fn context(request: Request<'_>, upstream: Upstream<'_>, last: &Note)
         },
         keepalive_timeout: keepalive_timeout(request, upstream, failed),
     }
+}
+
+/// How many servers the group has. A balancer of a third party may choose others than those that
+/// nginx has in its list: then that list tells nothing.
+fn servers(upstream: Upstream<'_>, last: &Note) -> Option<u64> {
+    let name = last.attempt.peer.as_deref()?;
+    let listed = last.attempt.peer_state.is_some()
+        || peers::state(upstream, last.peer, name.as_bytes()).is_some();
+    peers::number(upstream).filter(|servers| listed && *servers > 0)
 }
 
 /// When nginx itself closes idle connections of the block: asked where the upstream closed one.
