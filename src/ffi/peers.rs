@@ -137,6 +137,32 @@ pub(crate) fn number(upstream: Upstream<'_>) -> Option<u64> {
     Some(first.saturating_add(second) as u64)
 }
 
+/// How many servers of a group are not marked `down`, backup servers too. Counted without a copy of
+/// them, which a large group would make a long one.
+pub(crate) fn not_down(upstream: Upstream<'_>) -> Option<usize> {
+    let peers = match upstream.group() {
+        Some(group) => configured(group)?,
+        None => private(upstream)?,
+    };
+    let mut count = 0_usize;
+    // SAFETY: lists that nginx made, as in read().
+    for list in [peers, unsafe { (*peers).next }] {
+        if list.is_null() {
+            continue;
+        }
+        // SAFETY: the list ends with NULL and does not change while it is locked.
+        unsafe {
+            let _lock = ReadLock::take(list);
+            let mut next: *const ngx_http_upstream_rr_peer_t = (*list).peer;
+            while let Some(peer) = next.as_ref() {
+                count = count.saturating_add(usize::from(peer.down == 0));
+                next = peer.next;
+            }
+        }
+    }
+    Some(count)
+}
+
 /// The first few peers of a group.
 pub(crate) fn first(upstream: Upstream<'_>, few: usize) -> Vec<Peer> {
     let peers = match upstream.group() {

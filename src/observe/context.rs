@@ -99,7 +99,7 @@ fn not_retried(upstream: Upstream<'_>, failed: &Attempt) -> Option<NotRetried> {
         let limited = match retry.tries {
             0 => false,
             tries => {
-                let up = peers::of(upstream)?.iter().filter(|peer| !peer.down).count();
+                let up = peers::not_down(upstream)?;
                 tries < up as u64
             }
         };
