@@ -99,12 +99,12 @@ fn gives_up(up: &Upstream) -> bool {
         ages.add(age(&seen));
         if ages.count() < 4 {
             seen.is_silent("request_timeout");
-        } else if ages.are_near() {
+        } else if ages.are_within(95) {
             expect(&seen, &addr, &ages, n + 1 == LIKELY);
         }
     }
     diag::finish(&nginx);
-    ages.are_near()
+    ages.are_within(95)
 }
 
 fn expect(seen: &diag::Seen, addr: &str, ages: &Ages, likely: bool) {
