@@ -61,10 +61,10 @@ fn keep<'a>(request: Request<'a>) -> Option<&'a Kept> {
     if let Some(kept) = find(request) {
         return Some(kept);
     }
-    // SAFETY: the pool of a live request, which holds the cleanup's data. The cleanup runs when nginx
-    // destroys the pool, which is after the request's log phase.
     // nginx aligns what it allocates as an unsigned long.
     const { assert!(align_of::<Kept>() <= align_of::<std::ffi::c_ulong>()) };
+    // SAFETY: the pool of a live request, which holds the cleanup's data. The cleanup runs when nginx
+    // destroys the pool, which is after the request's log phase.
     unsafe {
         let cleanup = ngx_pool_cleanup_add(request.raw().pool, size_of::<Kept>());
         let cleanup = NonNull::new(cleanup)?;

@@ -25,7 +25,11 @@ pub(crate) struct PeerAt(usize);
 /// structure; where something else is there, no group will have such a peer. With a zone it points
 /// to a copy (`ngx_http_upstream_connect`).
 pub(crate) fn in_use(upstream: Upstream<'_>) -> PeerAt {
-    let name = upstream.raw().peer.name as usize;
+    with_name(upstream.raw().peer.name as usize)
+}
+
+/// The peer that has its name at an address.
+pub(super) fn with_name(name: usize) -> PeerAt {
     PeerAt(name.wrapping_sub(offset_of!(ngx_http_upstream_rr_peer_t, name)))
 }
 

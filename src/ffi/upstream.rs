@@ -11,7 +11,7 @@ use nginx_sys::{
 };
 
 use super::request::Request;
-use super::{module, socket, string};
+use super::{module, peers, socket, string};
 use crate::directives::MainConf;
 
 /// Bytes that a socket takes in one go, with room to spare: Linux's take some 200k.
@@ -251,11 +251,12 @@ impl<'a> Upstream<'a> {
         self.raw().upstream as usize
     }
 
-    /// Whether the names of its peers are those of the configuration, and stay where they are: with a
-    /// zone nginx copies them (`ngx_http_upstream_connect`).
-    #[inline]
-    pub(crate) fn has_fixed_names(&self) -> bool {
-        self.group().is_some_and(|group| group.shm_zone.is_null())
+    /// Whether the name of an attempt's peer is the configuration's, and stays where it is. With a
+    /// zone nginx has it as a copy (`ngx_http_upstream_connect`), and a balancer of a third party may
+    /// have it in the request.
+    pub(crate) fn has_fixed_name(&self, state: &State) -> bool {
+        let peer = peers::with_name(state.0.peer as usize);
+        self.main_conf().is_some_and(|main| main.groups.has_fixed(self.group_at(), peer))
     }
 
     /// Whether it chooses from a configured group; otherwise its address was made at run time.

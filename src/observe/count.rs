@@ -52,8 +52,7 @@ pub(crate) fn count(request: Request<'_>, upstream: Upstream<'_>, noted: bool) {
     for (at, state) in states.iter().enumerate() {
         let Some(name) = state.peer() else { continue };
         let Some(place) = place(main, upstream, name) else { continue };
-        // With a zone nginx has names as copies: they are no addresses to remember.
-        if upstream.has_fixed_names() && !place.is_other() {
+        if upstream.has_fixed_name(state) && !place.is_other() {
             remember_address(main, upstream.group_at(), state.peer_at(), place);
         }
         place.count(memory.head(), ended(upstream, state), time::current_msec());
