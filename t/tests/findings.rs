@@ -110,10 +110,10 @@ impl Ages {
         self.0.len()
     }
 
-    /// Whether they are as near to each other as a few have to be.
-    fn are_near(&self) -> bool {
+    /// Whether they are as near to each other.
+    fn are_within(&self, millis: u64) -> bool {
         let (least, most) = (self.0.iter().min(), self.0.iter().max());
-        least.zip(most).is_none_or(|(least, most)| most - least <= 95)
+        least.zip(most).is_none_or(|(least, most)| most - least <= millis)
     }
 
     /// Their mean as people read it, in seconds, and the timeout that it is taken for.

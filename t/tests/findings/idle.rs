@@ -76,42 +76,48 @@ pub(crate) fn age_of_race(seen: &diag::Seen) -> Option<f64> {
 /// for another reason.
 #[test]
 fn closed_at_one_age() {
+    // Once is enough if the machine has nothing else to do.
+    assert!((0..5).any(|_| is_told()), "the ages of closes were not near to each other");
+}
+
+/// Whether enough closes were on time, and of one age.
+fn is_told() -> bool {
     let server = Server::new();
     let (nginx, addr) = (server.nginx(), server.up.addr());
-    let (mut ages, mut late, mut n) = (Ages::default(), 0, 0);
-    // One round is enough if no close is late.
-    for _ in 0..4 {
-        server.keep(&nginx, LIKELY);
-        pass(2_000);
-        for _ in 0..LIKELY {
-            let seen = closes(&nginx, n);
-            n += 1;
-            let Some(age) = age_of_race(&seen) else {
-                seen.is_silent("idle_timeout");
-                late += 1;
-                continue;
-            };
-            ages.add(age);
-            let count = ages.count();
-            if count < 3 {
-                seen.is_silent("idle_timeout");
-            } else if ages.are_near() {
-                let likely = count >= LIKELY && late * 2 <= count;
-                expect(&seen, &addr, &ages, likely);
-                if likely {
-                    diag::finish(&nginx);
-                    return;
-                }
-            }
+    let (mut ages, mut late) = (Ages::default(), 0);
+    let kept = LIKELY + 2;
+    server.keep(&nginx, kept);
+    pass(2_000);
+    for n in 0..kept {
+        let seen = closes(&nginx, n);
+        let Some(age) = age_of_race(&seen) else {
+            seen.is_silent("idle_timeout");
+            late += 1;
+            continue;
+        };
+        ages.add(age);
+        let count = ages.count();
+        if count < 3 {
+            seen.is_silent("idle_timeout");
+        } else if count < LIKELY && ages.are_within(95) {
+            expect(&seen, &addr, &ages, false);
+        } else if count == LIKELY && late * 2 <= count && ages.are_within(240) {
+            // Many do not have to be as near to each other as a few.
+            expect(&seen, &addr, &ages, true);
+            diag::finish(&nginx);
+            return true;
         }
     }
-    panic!("too many of {n} closes were late: {late}");
+    nginx.stop();
+    false
 }
 
 fn expect(seen: &diag::Seen, addr: &str, ages: &Ages, likely: bool) {
     let (confidence, is) = if likely { ("likely", "is") } else { ("possible", "may be") };
     let count = ages.count();
     let (at, timeout) = ages.words();
+    // A busy machine asks late.
+    let set = format!("{}s", (ages.0.iter().min().expect("ages") - 200) / 1000);
     seen.finds(
         "idle_timeout",
         confidence,
@@ -119,12 +125,12 @@ fn expect(seen: &diag::Seen, addr: &str, ages: &Ages, likely: bool) {
         &json!({
             "age": [1.9, 3.0], "from": [1.9, 3.0], "to": [1.9, 3.0], "at_age": count,
             "closes": count, "latest": count, "latest_at_age": count, "keepalive_timeout": 60.0,
-            "set": "1s",
+            "set": set,
         }),
     );
     seen.advises(
         "idle_timeout",
-        "Set keepalive_timeout 1s in upstream \"u\", or raise the backend's.",
+        &format!("Set keepalive_timeout {set} in upstream \"u\", or raise the backend's."),
     );
     let clause = format!(
         "; {count} of {count} closes of reused connections happened at {at} s: its keep-alive timeout {is} {timeout}."

@@ -1,7 +1,7 @@
 //! Who listens, by the kernel of this host: `nothing_listening` and `bound_elsewhere`.
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::unix::net::UnixListener;
 
 use serde_json::json;
@@ -81,28 +81,27 @@ fn nobody_listens_on_a_socket() {
     diag::finish(&nginx);
 }
 
-/// Listens on this address, and on the same port of others, as no other test has it.
-fn on_one_port(first: &str, others: &[&str]) -> (Reservation, Vec<TcpListener>) {
-    let addr = |ip: &str, port: u16| SocketAddr::new(ip.parse().expect("an address"), port);
-    // Another test may have the port on one of the addresses.
-    for _ in 0..100 {
-        let port = Reservation::on(addr(first, 0)).expect("a port");
-        let others = others.iter().map(|other| listen(addr(other, port.port())));
-        if let Ok(others) = others.collect() {
-            return (port, others);
-        }
-    }
-    panic!("no port is free on {first} and {others:?}");
+/// A port of this address, and listeners on the same port of others.
+fn on_one_port(asked: &str, others: &[&str]) -> (Reservation, Vec<Socket>) {
+    let port = Reservation::on(asked.parse().expect("an address")).expect("a port");
+    let others = others.iter().map(|other| {
+        let ip = other.parse().expect("an address");
+        listen(SocketAddr::new(ip, port.port()), true).expect("a reserved port")
+    });
+    let others = others.collect();
+    (port, others)
 }
 
-fn listen(addr: SocketAddr) -> std::io::Result<TcpListener> {
+/// Listens where nobody else does, on a port that is `reserved` or not.
+fn listen(addr: SocketAddr, reserved: bool) -> std::io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None)?;
     if addr.is_ipv6() {
         socket.set_only_v6(true)?;
     }
+    socket.set_reuse_address(reserved)?;
     socket.bind(&addr.into())?;
     socket.listen(8)?;
-    Ok(socket.into())
+    Ok(socket)
 }
 
 /// Guards against a process that runs, and listens on another address than nginx asks, being told
@@ -150,7 +149,7 @@ fn another_address_that_does_not_matter() {
     let (port, _next) = loop {
         let port = Reservation::v4().expect("a port");
         let next = SocketAddr::new(port.addr().ip(), port.port().wrapping_add(1).max(1024));
-        if let Ok(next) = listen(next) {
+        if let Ok(next) = listen(next, false) {
             break (port, next);
         }
     };
@@ -159,13 +158,10 @@ fn another_address_that_does_not_matter() {
     assert_eq!(seen.codes(), ["nothing_listening", "single_server"]);
     diag::finish(&nginx);
 
-    let (full, _other) = loop {
-        let full = t::full_backlog_tcp();
-        let addr: SocketAddr = full.addr().parse().expect("an address");
-        if let Ok(other) = listen(SocketAddr::new("::1".parse().expect("::1"), addr.port())) {
-            break (full, other);
-        }
-    };
+    let full = t::full_backlog_tcp();
+    let addr: SocketAddr = full.addr().parse().expect("an address");
+    let other = SocketAddr::new("::1".parse().expect("::1"), addr.port());
+    let _other = listen(other, true).expect("a reserved port");
     let conf = group(&format!("server {};", full.addr()), "proxy_connect_timeout 300ms;");
     let nginx = Nginx::start(conf);
     let seen = fails(&nginx, 0);

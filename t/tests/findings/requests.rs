@@ -1,6 +1,7 @@
 //! `request_timeout`: connections that are closed when a request has taken a certain time.
 
-use std::time::Duration;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use t::{Client, Conn, Gate, Nginx, Upstream, diag, span};
@@ -99,12 +100,12 @@ fn gives_up(up: &Upstream) -> bool {
         ages.add(age(&seen));
         if ages.count() < 4 {
             seen.is_silent("request_timeout");
-        } else if ages.are_near() {
+        } else if ages.are_within(95) {
             expect(&seen, &addr, &ages, n + 1 == LIKELY);
         }
     }
     diag::finish(&nginx);
-    ages.are_near()
+    ages.are_within(95)
 }
 
 fn expect(seen: &diag::Seen, addr: &str, ages: &Ages, likely: bool) {
@@ -160,10 +161,12 @@ impl Held {
         Self { addr: up.addr(), _up: up, nginx, gates, asked }
     }
 
-    /// Closes these at once.
-    fn close(&mut self, which: std::ops::Range<usize>) {
+    /// Closes these at once; whether that was so soon that it is one event.
+    fn close(&mut self, which: std::ops::Range<usize>) -> bool {
+        let began = Instant::now();
         self.gates[which.clone()].iter().for_each(Gate::open);
         self.asked[which].iter_mut().for_each(|client| failed(client, 502));
+        began.elapsed() < Duration::from_millis(90)
     }
 }
 
@@ -171,22 +174,25 @@ impl Held {
 /// for crashes: it closes at ages that are spread, and what shows it is that it closes the oldest.
 #[test]
 fn given_up_by_a_supervisor() {
-    assert!((0..4).any(|_| supervisor_closes()), "the ages of closes were too far apart");
+    // Once is enough if the machine has nothing else to do.
+    assert!((0..6).any(|_| supervisor_closes()), "the ages of closes were too far apart");
 }
 
-/// Whether the ages were as near to each other as it takes.
+/// Whether the looks came in time, and the ages were as near to each other as it takes.
 fn supervisor_closes() -> bool {
     const COUNT: usize = 8;
     let mut held = Held::new(COUNT);
     // The first is older than a second by 0.3 s now, the fourth is not yet.
     pass(340);
-    held.close(0..3);
-    pass(1_000);
-    held.close(3..COUNT);
+    let look = Instant::now();
+    let mut near = held.close(0..3);
+    sleep(Duration::from_secs(1).saturating_sub(look.elapsed()));
+    near &= look.elapsed() < Duration::from_millis(1_100);
+    near &= held.close(3..COUNT);
     let ages: Vec<f64> = (0..COUNT).map(|n| age(&diag::seen(&held.nginx, n))).collect();
     let least = ages.iter().copied().fold(f64::MAX, f64::min);
     let most = ages.iter().copied().fold(0.0, f64::max);
-    let near = least >= 0.91 && most - least < 1.1;
+    near &= least >= 0.91 && most - least < 1.1;
     if near {
         for n in 0..3 {
             diag::seen(&held.nginx, n).is_silent("request_timeout");
