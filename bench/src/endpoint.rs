@@ -18,6 +18,9 @@ const PEERS: [usize; 3] = [10, 100, MANY_PEERS];
 const FORMATS: [(&str, &str); 2] =
     [("json", "/status?format=json&limit=100"), ("prometheus", "/status?format=prometheus")];
 
+/// Places for all of them, and not many for records: an answer looks at every one.
+const ZONE: &str = "1800k peers=1100";
+
 /// N, as for requests. An answer is much work.
 const ANSWERS: usize = 3;
 
@@ -28,7 +31,7 @@ const TIMED: usize = 30;
 pub(crate) fn scrapes(upstreams: &Upstreams) -> Vec<Scrape> {
     let mut scrapes = Vec::new();
     for peers in PEERS {
-        let conf = || conf(upstreams, peers, 2 * MANY_PEERS);
+        let conf = || conf(upstreams, peers, ZONE);
         for (format, path) in FORMATS {
             let nginx = Nginx::start(conf());
             let mut asker = fill(&nginx, path);
@@ -57,7 +60,7 @@ pub(crate) fn scrapes(upstreams: &Upstreams) -> Vec<Scrape> {
 /// What zones say they have in use, by the places for peers.
 pub(crate) fn zones(upstreams: &Upstreams) -> Vec<Zone> {
     let zone = |places: usize| {
-        let nginx = Nginx::start(conf(upstreams, PEERS[0], places));
+        let nginx = Nginx::start(conf(upstreams, PEERS[0], &format!("8m peers={places}")));
         let body = nginx.get("/status?format=json").body;
         let status: Value = serde_json::from_slice(&body).expect("a status document");
         Zone {
@@ -71,17 +74,16 @@ pub(crate) fn zones(upstreams: &Upstreams) -> Vec<Zone> {
 
 /// Has every peer fail at least once, two by each request, and makes more than enough records.
 fn fill(nginx: &Nginx, path: &'static str) -> Asker {
-    Asker::connect(nginx, "/", 502).ask(MANY_PEERS);
-    Asker::connect(nginx, path, 200)
+    Asker::connect(&nginx.addr(0), "/", 502).ask(MANY_PEERS);
+    Asker::connect(&nginx.addr(0), path, 200)
 }
 
-fn conf(upstreams: &Upstreams, peers: usize, places: usize) -> Conf {
+fn conf(upstreams: &Upstreams, peers: usize, zone: &str) -> Conf {
     let scenario = SCENARIOS.iter().find(|scenario| scenario.peers == Peers::Dead(MANY_PEERS));
     let mut scenario = scenario.cloned().expect("a scenario with many peers");
     scenario.peers = Peers::Dead(peers);
-    let mut conf = upstreams
-        .conf(&scenario, Way::Module)
-        .http(format!("upstream_diag_zone 8m peers={places};"));
+    let mut conf =
+        upstreams.conf(&scenario, Way::Module).http(format!("upstream_diag_zone {zone};"));
     conf.servers[0].push_str("location = /status { upstream_diag_status; }\n");
     conf
 }

@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
+use t::client::Addr;
 use t::{Client, Conf, Name, Nginx, RefusedPort};
 use tempfile::TempDir;
 
@@ -21,7 +22,7 @@ pub(crate) struct Upstreams {
 
 /// No connection is ever closed for its age or its number of requests: that would be work that
 /// happens on some requests only.
-const KEEP: &str = "keepalive_requests 1000000000; keepalive_timeout 1h;";
+const KEEP: &str = "keepalive_requests 1000000000; keepalive_timeout 1h; client_header_timeout 1h;";
 
 impl Upstreams {
     /// A plain nginx of this kind that says `hello` at many addresses, and a port where nobody
@@ -75,10 +76,22 @@ pub(crate) struct Asker {
 
 impl Asker {
     /// Connects; a slowed-down nginx may take long to answer.
-    pub(crate) fn connect(nginx: &Nginx, path: &'static str, status: u16) -> Self {
-        let mut client = nginx.connect();
+    pub(crate) fn connect(address: &Addr, path: &'static str, status: u16) -> Self {
+        let mut client = Client::connect(address).expect("nginx listens");
         client.set_timeout(Duration::from_secs(60));
         Self { client, path, status }
+    }
+
+    /// Sends the beginning of a request.
+    pub(crate) fn begin(&mut self) {
+        let text = format!("GET {} HTTP/1.1\r\nHo", self.path);
+        self.client.send(text.as_bytes()).expect("a server that reads");
+    }
+
+    /// Sends the rest of it.
+    pub(crate) fn end(&mut self) {
+        let response = self.client.request(b"st: localhost\r\n\r\n");
+        assert_eq!(response.status, self.status, "{response:?}");
     }
 
     /// Sends so many requests, one after the other; the last body.

@@ -19,7 +19,7 @@ const REQUESTS: usize = 100;
 /// Counts the system calls of a scenario's requests.
 pub(crate) fn measure(upstreams: &Upstreams, scenario: &Scenario, way: Way) -> Syscalls {
     let nginx = Nginx::start(upstreams.conf(scenario, way));
-    let mut asker = Asker::connect(&nginx, "/", scenario.status);
+    let mut asker = Asker::connect(&nginx.addr(0), "/", scenario.status);
     asker.ask(scenario.warm_up);
     // What is done once a second is in some of them: the least is without it.
     let mut least = [BTreeMap::new(), BTreeMap::new()];

@@ -34,10 +34,11 @@ const LOCKS: &[&str] = &[
 /// How often nginx is started for a count: again, to see if it comes out the same.
 const STARTS: usize = 2;
 
-/// Other clients that have had an answer and stay connected, half of them before the one that
-/// is measured. Where it is the only one, what malloc does for nginx's pools depends on what
-/// happens to be next to them in the heap, by 64 instructions a request.
-const OTHERS: usize = 16;
+/// Other clients, in the middle of a request. What malloc does for nginx's pools depends on
+/// which pieces of memory are free, and next to what, by some hundred instructions a request: these
+/// clients take what was left over from reading the configuration, and separate what is freed
+/// after a request from the rest.
+const OTHERS: usize = 100;
 
 /// N. Where garbage is collected at times, that is a part of every request's cost: N is large
 /// enough for it to be in all counts alike.
@@ -89,14 +90,19 @@ impl Callgrind {
         self.say(&["instrumentation", "on"]);
     }
 
-    /// What has happened since the last call, as text.
-    pub(crate) fn dump(&mut self) -> String {
-        // The client has its answer before the request is logged.
+    /// Waits until the worker does.
+    fn idle(&self) {
         eventually("a worker that waits", Duration::from_secs(10), || {
             sleep(Duration::from_millis(10));
             let stat = fs::read_to_string(format!("/proc/{}/stat", self.worker)).expect("a worker");
             stat.contains(") S ").then_some(())
         });
+    }
+
+    /// What has happened since the last call, as text.
+    pub(crate) fn dump(&mut self) -> String {
+        // The client has its answer before the request is logged.
+        self.idle();
         self.say(&["dump"]);
         self.dumps += 1;
         let path = self.nginx.path(&format!("callgrind.out.{}.{}", self.worker, self.dumps));
@@ -172,20 +178,26 @@ pub(crate) fn measure(
     let mut best: Option<(f64, [Least; 2])> = None;
     for _ in 0..STARTS {
         let mut callgrind = Callgrind::start(upstreams.conf(scenario, way));
-        let client = |_| {
-            let mut asker = Asker::connect(callgrind.nginx(), "/", scenario.status);
-            asker.ask(1);
+        let address = callgrind.nginx().addr(0);
+        let begun = || {
+            let mut asker = Asker::connect(&address, "/", scenario.status);
+            asker.begin();
             asker
         };
-        let mut clients: Vec<Asker> = (0..=OTHERS).map(client).collect();
-        let asker = &mut clients[OTHERS / 2];
+        let _before: Vec<Asker> = (0..OTHERS).map(|_| begun()).collect();
+        callgrind.idle();
+        let mut asker = begun();
+        callgrind.idle();
+        let _after: Vec<Asker> = (0..OTHERS).map(|_| begun()).collect();
+        callgrind.idle();
+        asker.end();
         // Most of the warming up is done before anything is slowed down by counting.
         asker.ask(warm_up);
         callgrind.begin();
         asker.ask(20);
         callgrind.dump();
-        let least = count(&mut callgrind, asker, requests, rounds);
-        let all = OTHERS + 1 + warm_up + 20 + rounds * 3 * requests;
+        let least = count(&mut callgrind, &mut asker, requests, rounds);
+        let all = 1 + warm_up + 20 + rounds * 3 * requests;
         check_lines(callgrind.nginx(), scenario, way, all);
         let figure = per_request(least.each_ref().map(Least::total), requests);
         starts.push(figure);
