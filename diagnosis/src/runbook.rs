@@ -139,7 +139,7 @@ pub fn messages() -> String {
         page.push_str(&format!("| `{}` | {} |\n", listed.begins, links.join(", ")));
     }
     page.push_str(
-        "\n<!-- Made from diagnosis/src/message.rs by `make docs`: change it there. -->\n",
+        "\n<!-- Made from diagnosis/src/message/known.rs by `make docs`: change it there. -->\n",
     );
     page
 }
