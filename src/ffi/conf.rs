@@ -140,13 +140,10 @@ impl<'a> Conf<'a> {
 
     /// Index of a variable that the configuration uses, if it does.
     pub(crate) fn used_variable(&mut self, name: &[u8]) -> Option<VariableIndex> {
-        // SAFETY: inside http{}, the core module's main configuration with the array of the
-        // variables that have an index (ngx_http_get_variable_index): NULL while there is none.
+        let variables = &self.core_main_conf()?.variables;
+        // SAFETY: the array of the variables that have an index (ngx_http_get_variable_index): NULL
+        // while there is none.
         let used = unsafe {
-            let ctx = self.raw.ctx.cast::<ngx_http_conf_ctx_t>().as_ref()?;
-            let core = &*addr_of!(ngx_http_core_module);
-            let cmcf = (*ctx.main_conf.add(core.ctx_index)).cast::<ngx_http_core_main_conf_t>();
-            let variables = &(*cmcf).variables;
             match variables.elts.is_null() {
                 true => &[],
                 false => slice::from_raw_parts(
@@ -188,16 +185,11 @@ impl<'a> Conf<'a> {
 
     /// Puts the module's handler into the log phase.
     pub(crate) fn add_log_handler(&mut self) -> bool {
-        // SAFETY: inside http{}, the core module's main configuration with an initialized array
-        // for each phase that takes handlers (ngx_http_init_phases).
+        let Some(core) = self.core_main_conf() else { return false };
+        // SAFETY: an initialized array for each phase that takes handlers (ngx_http_init_phases).
         unsafe {
-            let Some(ctx) = self.raw.ctx.cast::<ngx_http_conf_ctx_t>().as_ref() else {
-                return false;
-            };
-            let core = &*addr_of!(ngx_http_core_module);
-            let cmcf = (*ctx.main_conf.add(core.ctx_index)).cast::<ngx_http_core_main_conf_t>();
             let log = ngx_http_phases_NGX_HTTP_LOG_PHASE as usize;
-            let Some(phase) = (*cmcf).phases.get_mut(log) else { return false };
+            let Some(phase) = core.phases.get_mut(log) else { return false };
             let place = ngx_array_push(addr_of_mut!(phase.handlers)).cast::<ngx_http_handler_pt>();
             if place.is_null() {
                 return false;
@@ -226,6 +218,15 @@ impl<'a> Conf<'a> {
             main.heads = heads;
         }
         installed
+    }
+
+    fn core_main_conf(&mut self) -> Option<&mut ngx_http_core_main_conf_t> {
+        // SAFETY: as for main_conf(), of the core module.
+        unsafe {
+            let ctx = self.raw.ctx.cast::<ngx_http_conf_ctx_t>().as_ref()?;
+            let core = &*addr_of!(ngx_http_core_module);
+            (*ctx.main_conf.add(core.ctx_index)).cast::<ngx_http_core_main_conf_t>().as_mut()
+        }
     }
 
     fn core_loc_conf(&mut self) -> Option<&mut ngx_http_core_loc_conf_t> {

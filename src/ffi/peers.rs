@@ -37,80 +37,36 @@ pub(super) fn with_name(name: usize) -> PeerAt {
 /// for among them where that can be avoided: peers that are not shared stay where they are for as
 /// long as their configuration. Others are found by name.
 pub(crate) fn state(upstream: Upstream<'_>, at: PeerAt, name: &[u8]) -> Option<Peer> {
-    let peers = match upstream.group() {
-        Some(group) => configured(group)?,
-        None => private(upstream)?,
-    };
+    let servers = list(upstream)?;
     let groups = upstream.main_conf().map(|main| &main.groups);
     if groups.is_some_and(|groups| groups.has_fixed(upstream.group_at(), at)) {
-        // SAFETY: one of the group's own peers, which nobody but this worker has.
-        let (peer, backup) = unsafe {
+        let same = |peer: &ngx_http_upstream_rr_peer_t| (address(peer) == at).then_some(());
+        // SAFETY: one of the group's own peers, which nobody but this worker has, and a list of
+        // nginx's. Backup servers are few.
+        let (numbers, backup) = unsafe {
             let peer = &*(at.0 as *const ngx_http_upstream_rr_peer_t);
-            (peer, is_in((*peers).next, at))
+            (Numbers::of(peer), find((*servers).next, usize::MAX, same).is_some())
         };
-        return Some(Numbers::of(peer).into_peer(String::new(), backup));
+        return Some(numbers.into_peer(String::new(), backup));
     }
-    // SAFETY: lists that nginx made, as in read().
-    let (first, second) = unsafe { (find(peers, name), (*peers).next) };
-    let numbers = first.map(|numbers| (numbers, false)).or_else(|| {
-        // SAFETY: as above.
-        let backup = (!second.is_null()).then(|| unsafe { find(second, name) })?;
-        backup.map(|numbers| (numbers, true))
-    });
-    numbers.map(|(numbers, backup)| numbers.into_peer(String::new(), backup))
-}
-
-/// Whether a peer is in a list. Backup servers are few.
-///
-/// # Safety
-/// `peers` is NULL or a list of nginx's that is not shared.
-unsafe fn is_in(peers: *const ngx_http_upstream_rr_peers_t, at: PeerAt) -> bool {
-    // SAFETY: by the caller's contract; the list ends with NULL.
-    unsafe {
-        let mut next = peers.as_ref().map_or(ptr::null(), |peers| peers.peer.cast_const());
-        while let Some(peer) = next.as_ref() {
-            if ptr::from_ref(peer) as usize == at.0 {
-                return true;
-            }
-            next = peer.next;
-        }
-        false
-    }
-}
-
-/// # Safety
-/// As [`copy`].
-unsafe fn find(peers: *mut ngx_http_upstream_rr_peers_t, name: &[u8]) -> Option<Numbers> {
-    // SAFETY: by the caller's contract; the list ends with NULL and does not change while it is
-    // locked.
-    unsafe {
-        let _lock = ReadLock::take(peers);
-        let mut next: *const ngx_http_upstream_rr_peer_t = (*peers).peer;
-        for _ in 0..MOST {
-            let peer = next.as_ref()?;
-            if string::bytes(&peer.name) == name {
-                return Some(Numbers::of(peer));
-            }
-            next = peer.next;
-        }
-        None
-    }
+    let named = |peer: &ngx_http_upstream_rr_peer_t| {
+        // SAFETY: the name lives as long as the peer.
+        (unsafe { string::bytes(&peer.name) } == name).then(|| Numbers::of(peer))
+    };
+    // SAFETY: lists that nginx made.
+    let found = unsafe {
+        let first = find(servers, MOST, named).map(|numbers| (numbers, false));
+        first.or_else(|| Some((find((*servers).next, MOST, named)?, true)))
+    };
+    found.map(|(numbers, backup)| numbers.into_peer(String::new(), backup))
 }
 
 /// The peers of a group that stay where they are: all, unless they are shared.
 pub(super) fn fixed(group: &ngx_http_upstream_srv_conf_t) -> Vec<PeerAt> {
     let mut fixed = Vec::new();
-    if let Some(peers) = configured(group).filter(|_| group.shm_zone.is_null()) {
-        // SAFETY: lists that nginx made when it read the configuration, which end with NULL.
-        unsafe {
-            for list in [peers, (*peers).next] {
-                let mut next = list.as_ref().map_or(ptr::null(), |list| list.peer.cast_const());
-                while let Some(peer) = next.as_ref() {
-                    fixed.push(PeerAt(ptr::from_ref(peer) as usize));
-                    next = peer.next;
-                }
-            }
-        }
+    if let Some(servers) = configured(group).filter(|_| group.shm_zone.is_null()) {
+        // SAFETY: a list that nginx made when it read the configuration.
+        unsafe { each(servers, |peer| fixed.push(address(peer))) };
     }
     fixed.sort_unstable_by_key(|peer| peer.0);
     fixed
@@ -123,16 +79,13 @@ pub(super) fn is_fixed(fixed: &[PeerAt], at: PeerAt) -> bool {
 
 /// How many servers a group has, backup servers too (`peers->number`).
 pub(crate) fn number(upstream: Upstream<'_>) -> Option<u64> {
-    let peers = match upstream.group() {
-        Some(group) => configured(group)?,
-        None => private(upstream)?,
-    };
+    let servers = list(upstream)?;
     // SAFETY: lists that nginx made; a number that changes in a zone is read as it is.
     let (first, second) = unsafe {
         let numbers = |list: *mut ngx_http_upstream_rr_peers_t| {
             list.as_ref().map_or(0, |list| (&raw const list.number).read_volatile())
         };
-        (numbers(peers), numbers((*peers).next))
+        (numbers(servers), numbers((*servers).next))
     };
     Some(first.saturating_add(second) as u64)
 }
@@ -140,47 +93,86 @@ pub(crate) fn number(upstream: Upstream<'_>) -> Option<u64> {
 /// How many servers of a group are not marked `down`, backup servers too. Counted without a copy of
 /// them, which a large group would make a long one.
 pub(crate) fn not_down(upstream: Upstream<'_>) -> Option<usize> {
-    let peers = match upstream.group() {
-        Some(group) => configured(group)?,
-        None => private(upstream)?,
-    };
     let mut count = 0_usize;
-    // SAFETY: lists that nginx made, as in read().
-    for list in [peers, unsafe { (*peers).next }] {
-        if list.is_null() {
-            continue;
-        }
-        // SAFETY: the list ends with NULL and does not change while it is locked.
-        unsafe {
-            let _lock = ReadLock::take(list);
-            let mut next: *const ngx_http_upstream_rr_peer_t = (*list).peer;
-            while let Some(peer) = next.as_ref() {
-                count = count.saturating_add(usize::from(peer.down == 0));
-                next = peer.next;
-            }
-        }
+    // SAFETY: a list that nginx made.
+    unsafe {
+        each(list(upstream)?, |peer| count = count.saturating_add(usize::from(peer.down == 0)));
     }
     Some(count)
 }
 
 /// The first few peers of a group.
 pub(crate) fn first(upstream: Upstream<'_>, few: usize) -> Vec<Peer> {
-    let peers = match upstream.group() {
+    // SAFETY: a list that nginx made.
+    let copied = list(upstream).map(|servers| unsafe { copy(servers, few) }).unwrap_or_default();
+    copied.into_iter().map(Copied::into_peer).collect()
+}
+
+/// The list of servers that an upstream request chooses from.
+fn list(upstream: Upstream<'_>) -> Option<*mut ngx_http_upstream_rr_peers_t> {
+    match upstream.group() {
         Some(group) => configured(group),
         None => private(upstream),
-    };
-    // SAFETY: a list that nginx made, as in read().
-    let copied = peers.map(|peers| unsafe { copy(peers, few) }).unwrap_or_default();
-    copied.into_iter().map(Copied::into_peer).collect()
+    }
+}
+
+fn address(peer: &ngx_http_upstream_rr_peer_t) -> PeerAt {
+    PeerAt(ptr::from_ref(peer) as usize)
+}
+
+/// What `look` finds first among so many peers of a list, which is locked meanwhile: `look` must not
+/// allocate where it is shared.
+///
+/// # Safety
+/// `list` is NULL or a list of nginx's.
+unsafe fn find<T>(
+    list: *mut ngx_http_upstream_rr_peers_t,
+    most: usize,
+    mut look: impl FnMut(&ngx_http_upstream_rr_peer_t) -> Option<T>,
+) -> Option<T> {
+    if list.is_null() {
+        return None;
+    }
+    // SAFETY: by the caller's contract; the list ends with NULL and does not change while it is
+    // locked.
+    unsafe {
+        let _lock = ReadLock::take(list);
+        let mut next: *const ngx_http_upstream_rr_peer_t = (*list).peer;
+        for _ in 0..most {
+            let peer = next.as_ref()?;
+            if let Some(found) = look(peer) {
+                return Some(found);
+            }
+            next = peer.next;
+        }
+        None
+    }
+}
+
+/// Shows each of the servers, then each of the backup servers: they have a list and a lock of their
+/// own, taken one after the other as ngx_http_upstream_get_round_robin_peer() does.
+///
+/// # Safety
+/// As [`find`], and `servers` is not NULL.
+unsafe fn each(
+    servers: *mut ngx_http_upstream_rr_peers_t,
+    mut show: impl FnMut(&ngx_http_upstream_rr_peer_t),
+) {
+    // SAFETY: by the caller's contract.
+    unsafe {
+        for list in [servers, (*servers).next] {
+            find(list, usize::MAX, |peer| {
+                show(peer);
+                None::<()>
+            });
+        }
+    }
 }
 
 /// The peers that an upstream request chooses from, backup servers last. `None` where they are
 /// kept by something else than nginx's round robin or a balancer built on it.
 pub(crate) fn of(upstream: Upstream<'_>) -> Option<Vec<Peer>> {
-    match upstream.group() {
-        Some(group) => of_group(group),
-        None => private(upstream).map(read),
-    }
+    list(upstream).map(read)
 }
 
 /// As [`of`], of a configured group.
@@ -265,17 +257,12 @@ unsafe fn copy(peers: *mut ngx_http_upstream_rr_peers_t, most: usize) -> Vec<Cop
     // the lock is taken.
     let room = unsafe { (*peers).number }.saturating_add(16).min(most);
     let mut all = Vec::with_capacity(room);
-    // SAFETY: the list ends with NULL and does not change while it is locked.
+    // SAFETY: as above; there is room for as many as are looked at.
     unsafe {
-        let _lock = ReadLock::take(peers);
-        let mut at: *const ngx_http_upstream_rr_peer_t = (*peers).peer;
-        while let Some(peer) = at.as_ref() {
-            if all.len() >= room {
-                break;
-            }
+        find(peers, room, |peer| {
             all.push(Copied::from_raw(peer));
-            at = peer.next;
-        }
+            None::<()>
+        });
     }
     all
 }

@@ -22,7 +22,7 @@ pub(super) fn context(request: Request<'_>, upstream: Upstream<'_>, last: &Note)
     let not_retried = not_retried(upstream, failed);
     Context {
         is_block: upstream.is_block(),
-        servers: servers(upstream, last),
+        servers: servers(upstream, failed),
         siblings: siblings(request, upstream, last),
         host: host(upstream, failed),
         not_retried,
@@ -38,11 +38,9 @@ pub(super) fn context(request: Request<'_>, upstream: Upstream<'_>, last: &Note)
 
 /// How many servers the group has. A balancer of a third party may choose others than those that
 /// nginx has in its list: then that list tells nothing.
-fn servers(upstream: Upstream<'_>, last: &Note) -> Option<u64> {
-    let name = last.attempt.peer.as_deref()?;
-    let listed = last.attempt.peer_state.is_some()
-        || peers::state(upstream, last.peer, name.as_bytes()).is_some();
-    peers::number(upstream).filter(|servers| listed && *servers > 0)
+fn servers(upstream: Upstream<'_>, failed: &Attempt) -> Option<u64> {
+    failed.peer_state.as_ref()?;
+    peers::number(upstream).filter(|servers| *servers > 0)
 }
 
 /// When nginx itself closes idle connections of the block: asked where the upstream closed one.

@@ -107,9 +107,8 @@ fn count_connect(place: Place<'_>, upstream: Upstream<'_>, state: &State) {
 }
 
 /// A good attempt, which is the last: of that nginx still knows whether its connection was reused.
-#[inline]
-fn good(upstream: Upstream<'_>, state: &State) -> Attempted {
-    match state.response_time() {
+fn good(upstream: Upstream<'_>, took: Option<u64>) -> Attempted {
+    match took {
         Some(took) if upstream.is_reused() => Attempted::Reused { took },
         Some(took) => Attempted::Accepted { took },
         None => Attempted::Ok,
@@ -119,7 +118,7 @@ fn good(upstream: Upstream<'_>, state: &State) -> Attempted {
 /// How an attempt ended of which nothing was noted.
 fn ended(upstream: Upstream<'_>, state: &State) -> Attempted {
     if state.header_time().is_some() {
-        good(upstream, state)
+        good(upstream, state.response_time())
     } else if state.status() >= 500 {
         // Its diagnosis was given up, or memory is short.
         Attempted::Failed(Cause::Unknown)
@@ -152,13 +151,7 @@ fn count_noted(request: Request<'_>, upstream: Upstream<'_>, main: &MainConf) {
             let Some(place) = place else { continue };
             let attempted = match attempt.cause {
                 Some(cause) => Attempted::Failed(cause),
-                None if answered => match attempt.elapsed {
-                    Some(Seconds::Millis(took)) if upstream.is_reused() => {
-                        Attempted::Reused { took }
-                    }
-                    Some(Seconds::Millis(took)) => Attempted::Accepted { took },
-                    _ => Attempted::Ok,
-                },
+                None if answered => good(upstream, attempt.elapsed.map(Seconds::millis)),
                 None => Attempted::Aborted,
             };
             place.count(memory.head(), attempted, now);

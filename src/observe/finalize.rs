@@ -9,7 +9,7 @@ use super::tap::{note_of, silent_failure};
 use crate::ffi::request::Request;
 use crate::ffi::upstream::Upstream;
 use crate::ffi::{hooks, peers};
-use crate::record::{Final, Group};
+use crate::record::{Final, Group, Note};
 
 /// Called once for an upstream request that is watched or in which an error line came, before
 /// nginx redirects to an error page.
@@ -32,16 +32,17 @@ pub(crate) fn finalized(request: Request<'_>, upstream: Upstream<'_>, rc: ngx_in
         }
         let states = request.states();
         for note in &mut group.notes {
-            // Only now are the failures accounted for: peer.free() comes after the line.
-            let peer = note.attempt.peer.as_deref();
-            let peer = peer.and_then(|name| peers::state(upstream, note.peer, name.as_bytes()));
-            note.attempt.peer_state = peer.map(|peer| peer.report());
+            add_peer_state(upstream, note);
             if let Some(state) = states.get(note.at).filter(|state| state.peer().is_some()) {
                 note.attempt.status = Some(state.status()).filter(|status| *status != 0);
             }
         }
         let own_error = own_error(upstream);
-        let own_error = own_error.map(|attempt| note_of(request, upstream, last, attempt));
+        let own_error = own_error.map(|attempt| {
+            let mut note = note_of(request, upstream, last, attempt);
+            add_peer_state(upstream, &mut note);
+            note
+        });
         let noted = group.last_failure();
         let of_last = noted.filter(|note| note.at == last);
         if let Some(failed) = of_last.or(own_error.as_ref()).or(noted) {
@@ -56,6 +57,14 @@ pub(crate) fn finalized(request: Request<'_>, upstream: Upstream<'_>, rc: ngx_in
                 || (answered(upstream) && rc == NGX_ERROR as ngx_int_t),
         });
     });
+}
+
+/// Adds what nginx keeps of an attempt's peer. Only at the end are the failures accounted for:
+/// peer.free() comes after the line.
+fn add_peer_state(upstream: Upstream<'_>, note: &mut Note) {
+    let name = note.attempt.peer.as_deref();
+    let peer = name.and_then(|name| peers::state(upstream, note.peer, name.as_bytes()));
+    note.attempt.peer_state = peer.map(|peer| peer.report());
 }
 
 /// Whether nginx ends the upstream request with a gateway's error.

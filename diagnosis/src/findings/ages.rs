@@ -3,7 +3,7 @@
 use super::{Code, Confidence, Evidence, Fact, Finding, Key};
 use crate::seconds::Seconds;
 use crate::words::numbers::{as_set, as_timeout, tenths};
-use crate::zone::{Close, Closes, Cluster, Past, Spared};
+use crate::zone::{Close, Closes, Cluster, Past, Spared, widest};
 
 /// Closes at one age that make it likely, and possible, that they are those of a timeout.
 const LIKELY: u64 = 6;
@@ -75,7 +75,7 @@ pub(super) fn request_timeout(e: &Evidence<'_>) -> Option<Finding> {
     }
     let share = share(&past.waiting, &closed);
     let has = verb(confidence, "has", "may have");
-    let is_spread = closed.to.saturating_sub(closed.from) > narrow(closed.from);
+    let is_spread = closed.to.saturating_sub(closed.from) > widest(closed.from);
     let (when, timeout, looks) = if is_spread {
         let seconds = closed.from / 1_000;
         (
@@ -160,11 +160,6 @@ fn dense(closes: &Closes, age: u64, possible: u64) -> Option<(Cluster, Confidenc
         _ => return None,
     };
     Some((*cluster, confidence))
-}
-
-/// Ages that are this near to each other are told as one.
-fn narrow(from: u64) -> u64 {
-    (from / 8).max(100)
 }
 
 /// Whether the upstream closes connections in the middle of requests about as often as idle ones:

@@ -18,6 +18,11 @@ pub(super) const LEAST: u64 = 900;
 /// has timed out once in a while only, or this.
 const WIDTH: u64 = 100;
 
+/// How wide a cluster of ages from this one on may be.
+pub(crate) fn widest(from: u64) -> u64 {
+    WIDTH.max(from / 8)
+}
+
 /// Bits of a mark of one of the latest closes, of which a word holds 16: 0 is none, then come the
 /// numbers of clusters from 1 on. When a timeout is changed, their order tells of it long before
 /// the sums do.
@@ -255,7 +260,7 @@ impl Packed {
         let from = self.from.min(age);
         let width = self.to().max(age).saturating_sub(from);
         let count = self.count.saturating_add(1).min(Packed::MOST_COUNTED);
-        (width <= WIDTH.max(from / 8)).then_some(Packed { from, width, count })
+        (width <= widest(from)).then_some(Packed { from, width, count })
     }
 
     /// How far an age is from its middle.

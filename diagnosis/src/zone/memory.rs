@@ -41,13 +41,6 @@ impl Place<'_> {
         self.other
     }
 
-    /// Whether the place is still the same peer's: a place that is given up loses its key first, and
-    /// gets that of another peer last.
-    #[inline]
-    pub fn is_kept(&self) -> bool {
-        self.peer.label().has(self.key)
-    }
-
     /// Whether the place is still that of the peer with this name.
     #[inline]
     pub fn holds(&self, peer: &[u8]) -> bool {

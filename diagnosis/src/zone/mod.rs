@@ -20,6 +20,7 @@ mod sweeps;
 mod table;
 mod timeline;
 
+pub(crate) use ages::widest;
 pub use ages::{Closes, Cluster};
 pub use head::{Count, Head, RATES};
 pub use layout::{Layout, TooSmall};

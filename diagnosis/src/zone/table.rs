@@ -35,12 +35,6 @@ impl Label {
         self.key.load(Relaxed)
     }
 
-    /// Whether it is still the one with this key.
-    #[inline]
-    pub(super) fn has(&self, key: u64) -> bool {
-        self.key.load(Acquire) == key
-    }
-
     /// Whether it is still the one with this key, and that has this name.
     #[inline]
     pub(super) fn holds(&self, key: u64, name: &[u8]) -> bool {
