@@ -6,16 +6,18 @@
 //! The documents that are asked for now and then are still made by it.
 
 use crate::seconds::Seconds;
+use crate::words::phrase::Phrase;
 
 /// An object that is being written. Keys are given as [`key!`] makes them.
 pub(crate) struct Object<'o> {
     out: &'o mut Vec<u8>,
 }
 
-/// A key of an object with its quotation marks and its colon: a literal without anything to escape.
+/// A key of an object with its quotation marks, its colon, and the comma before it: a literal
+/// without anything to escape.
 macro_rules! key {
     ($name:literal) => {
-        concat!("\"", $name, "\":")
+        concat!(",\"", $name, "\":")
     };
 }
 pub(crate) use key;
@@ -23,18 +25,26 @@ pub(crate) use key;
 /// Writes an object.
 #[inline]
 pub(crate) fn object(out: &mut Vec<u8>, members: impl FnOnce(&mut Object<'_>)) {
-    out.push(b'{');
+    let start = out.len();
     members(&mut Object { out });
+    open(out, start, b'{');
     out.push(b'}');
+}
+
+/// What is written has a comma before each member, the first too: that one's place is that of the
+/// brace, or bracket, which begins it all.
+#[inline]
+fn open(out: &mut Vec<u8>, start: usize, with: u8) {
+    match out.get_mut(start) {
+        Some(comma) => *comma = with,
+        None => out.push(with),
+    }
 }
 
 // Inlined, the length of a key is known where it is copied.
 impl Object<'_> {
     #[inline(always)]
     fn key(&mut self, key: &str) -> &mut Vec<u8> {
-        if self.out.last() != Some(&b'{') {
-            self.out.push(b',');
-        }
         self.out.extend_from_slice(key.as_bytes());
         self.out
     }
@@ -42,7 +52,7 @@ impl Object<'_> {
     /// A key that is no literal: a plain word all the same.
     #[inline]
     pub(crate) fn word_key(&mut self, word: &str) -> &mut Vec<u8> {
-        let out = self.key("\"");
+        let out = self.key(",\"");
         out.extend_from_slice(word.as_bytes());
         out.extend_from_slice(b"\":");
         out
@@ -52,6 +62,12 @@ impl Object<'_> {
     #[inline(always)]
     pub(crate) fn text(&mut self, key: &str, text: &str) {
         string(self.key(key), text);
+    }
+
+    /// A member that is a text of ours.
+    #[inline]
+    pub(crate) fn phrase(&mut self, key: &str, phrase: &Phrase<'_>) {
+        phrase.write_json(self.key(key));
     }
 
     /// A member that is a word of our own: nothing in it needs escaping.
@@ -106,13 +122,12 @@ pub(crate) fn list<T>(
     items: impl IntoIterator<Item = T>,
     mut write: impl FnMut(&mut Vec<u8>, T),
 ) {
-    out.push(b'[');
-    for (at, item) in items.into_iter().enumerate() {
-        if at > 0 {
-            out.push(b',');
-        }
+    let start = out.len();
+    for item in items {
+        out.push(b',');
         write(out, item);
     }
+    open(out, start, b'[');
     out.push(b']');
 }
 
@@ -128,63 +143,53 @@ pub(crate) fn flag(out: &mut Vec<u8>, flag: bool) {
     out.extend_from_slice(if flag { b"true" } else { b"false" });
 }
 
-/// Bytes that are looked at together: as many as a register has room for. What is written out here
-/// for each byte becomes a few instructions for all of them.
-const BLOCK: usize = 16;
-
 /// Writes text as a string (RFC 8259, section 7).
 pub(crate) fn string(out: &mut Vec<u8>, text: &str) {
     let bytes = text.as_bytes();
-    out.reserve(bytes.len().saturating_add(2));
     out.push(b'"');
-    if !any(bytes, is_special) {
+    if all(bytes, |byte| !is_special(byte)) {
         out.extend_from_slice(bytes);
-    } else if any(bytes, is_control) {
-        bytes.iter().for_each(|byte| escape(out, *byte));
     } else {
-        // Advice quotes names: what is between the quotation marks is plain.
-        let mut rest = bytes;
-        while let Some((before, [quote, after @ ..])) =
-            memchr::memchr2(b'"', b'\\', rest).and_then(|at| rest.split_at_checked(at))
-        {
-            out.extend_from_slice(before);
-            out.extend_from_slice(&[b'\\', *quote]);
-            rest = after;
-        }
-        out.extend_from_slice(rest);
+        bytes.iter().for_each(|byte| escape(out, *byte));
     }
     out.push(b'"');
-}
-
-/// Whether a byte is a control character.
-#[inline]
-fn is_control(byte: u8) -> bool {
-    byte < 0x20
 }
 
 /// Whether a byte has to be escaped.
 #[inline]
-fn is_special(byte: u8) -> bool {
-    is_control(byte) | (byte == b'"') | (byte == b'\\')
+const fn is_special(byte: u8) -> bool {
+    (byte < 0x20) | (byte == b'"') | (byte == b'\\')
 }
 
-/// Whether it is printable ASCII alone: what most texts are.
-pub(crate) fn is_printable_ascii(text: &str) -> bool {
-    !any(text.as_bytes(), |byte| !(b' '..=b'~').contains(&byte))
-}
-
-/// Whether any byte is of a kind. All are looked at, without a branch for each.
+/// Whether a byte stands for itself, in a string and in a header of a response.
 #[inline]
-fn any(bytes: &[u8], is: impl Fn(u8) -> bool) -> bool {
-    let (blocks, rest) = bytes.as_chunks::<BLOCK>();
-    let in_block = |block: &[u8; BLOCK]| block.iter().fold(false, |any, byte| any | is(*byte));
-    if blocks.iter().any(in_block) {
-        return true;
-    }
+pub(crate) const fn is_plain_byte(byte: u8) -> bool {
+    !is_special(byte) & (byte < 0x7f)
+}
+
+/// Whether all of them do.
+#[inline]
+pub(crate) fn is_plain(text: &str) -> bool {
+    all(text.as_bytes(), is_plain_byte)
+}
+
+/// Bytes that are looked at together: as many as a register has room for. What is written out here
+/// for each byte becomes a few instructions for all of them.
+const BLOCK: usize = 16;
+
+/// Whether all bytes are of a kind. All are looked at, without a branch for each.
+#[inline]
+fn all(bytes: &[u8], is: impl Fn(u8) -> bool) -> bool {
+    let in_block = |block: &[u8; BLOCK]| block.iter().fold(true, |all, byte| all & is(*byte));
     match bytes.last_chunk::<BLOCK>() {
         // The bytes behind the last whole block, and some of that again.
-        Some(last) => !rest.is_empty() && in_block(last),
-        None => rest.iter().any(|byte| is(*byte)),
+        Some(last) => bytes.as_chunks().0.iter().all(in_block) && in_block(last),
+        None => {
+            // What is added is of any such kind.
+            let mut block = [b' '; BLOCK];
+            block.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+            in_block(&block)
+        }
     }
 }
 
@@ -231,18 +236,18 @@ mod tests {
                     assert_eq!(serde_json::from_str::<String>(&json).unwrap(), text);
                     let special = byte < 0x20 || byte == b'"' || byte == b'\\';
                     assert_eq!(json.len() == length + 2, !special, "{json}");
-                    assert_eq!(is_printable_ascii(&text), !text.contains(char::is_control));
+                    assert_eq!(is_plain(&text), !special && byte != 0x7f);
                 }
             }
         }
     }
 
     #[test]
-    fn not_ascii_is_not_printable_ascii() {
+    fn not_ascii_is_not_plain() {
         for text in ["é", "12345678901234é", "1234567890123456é", "\u{85}1234567"] {
-            assert!(!is_printable_ascii(text));
+            assert!(!is_plain(text));
         }
-        assert!(is_printable_ascii("") && is_printable_ascii(" ~"));
+        assert!(is_plain("") && is_plain(" ~"));
     }
 
     /// Guards against borrows that run from one byte to the next, and letters taken apart.

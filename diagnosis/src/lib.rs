@@ -29,7 +29,7 @@ mod words;
 pub mod zone;
 
 pub use cause::{Cause, Phase};
-pub use findings::{Context, Evidence, Finding, findings};
+pub use findings::{Context, Evidence, Finding, Findings, findings};
 pub use outcome::{Ending, Origin, Outcome, origin, outcome};
 pub use proxy_status::proxy_status;
 pub use record::{
@@ -42,3 +42,5 @@ pub use status::{
     Upstream, Usage, Worker, Zone,
 };
 pub use verdict::{Failure, Observation, Progress, Verdict, classify, classify_known};
+pub use words::numbers::Number;
+pub use words::phrase::{Part, Phrase};

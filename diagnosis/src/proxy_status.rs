@@ -5,8 +5,8 @@ use crate::record::{Record, Shown};
 
 /// A list member that names this proxy and its error, for the `Proxy-Status` field.
 pub fn proxy_status(record: &Record<'_>) -> String {
-    let failed =
-        record.attempts.iter().rev().map(Shown::attempt).find(|attempt| attempt.cause.is_some());
+    let mut attempts = record.parts.attempts.iter().rev().map(Shown::attempt);
+    let failed = attempts.find(|attempt| attempt.cause.is_some());
     let mut member = String::from("nginx");
     // The upstream's own answer is no error of the proxy: it is passed on as received-status.
     if record.cause == Cause::UpstreamResponse {

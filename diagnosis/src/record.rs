@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use crate::cause::{Cause, Phase};
 use crate::errno;
-use crate::findings::{Context, Evidence, Finding, findings};
+use crate::findings::{Context, Evidence, Findings, findings};
 use crate::outcome::{Origin, Outcome};
 use crate::peer::State;
 use crate::protocol::Mismatch;
@@ -17,6 +17,7 @@ use crate::status::History;
 use crate::tls::Tls;
 use crate::verdict::Verdict;
 use crate::words;
+use crate::words::phrase::Phrase;
 use crate::zone::Past;
 
 /// Longest text taken over from a peer, a client or a log line, in bytes.
@@ -71,13 +72,11 @@ pub struct Request<'a> {
     pub status: u16,
 }
 
-/// One diagnosed request.
+/// One diagnosed request: what was observed, and what is derived from that.
 #[derive(Clone, Debug)]
 pub struct Record<'a> {
-    /// The request.
-    pub request: Request<'a>,
-    /// What the client got of it.
-    pub outcome: Outcome,
+    /// What was observed.
+    pub parts: &'a Parts<'a>,
     /// Who made the error.
     pub origin: Origin,
     /// Cause of the last failed attempt.
@@ -87,94 +86,89 @@ pub struct Record<'a> {
     /// RFC 9209 error type.
     pub proxy_error: &'static str,
     /// One sentence.
-    pub summary: String,
+    pub summary: Phrase<'a>,
     /// What to do first.
-    pub advice: String,
+    pub advice: Phrase<'a>,
     /// What is concluded, the strongest first.
-    pub findings: Vec<Finding>,
-    /// Name of the upstream group, or the address where there is no group.
-    pub upstream: Option<Cow<'a, str>>,
-    /// The protocol module: `proxy`, `fastcgi`, …
-    pub module: Option<Cow<'a, str>>,
-    /// `$request_time`.
-    pub request_time: Seconds,
-    /// Every attempt in order, the good ones too.
-    pub attempts: Vec<Shown<'a>>,
+    pub findings: Findings<'a>,
     /// The peers of the group, where the cause is that none could be chosen.
     pub peers: &'a [PeerReport],
 }
 
-/// The parts of a record that are observed; the rest is derived from them.
+/// What is observed of a failed request.
 #[derive(Clone, Debug)]
 pub struct Parts<'a> {
     /// The request.
     pub request: Request<'a>,
-    /// What the client got.
+    /// What the client got of it.
     pub outcome: Outcome,
-    /// Group name.
+    /// Name of the upstream group, or the address where there is no group.
     pub upstream: Option<Cow<'a, str>>,
-    /// Protocol module.
-    pub module: Option<Cow<'a, str>>,
-    /// Time since the request came.
+    /// The protocol module: `proxy`, `fastcgi`, …
+    pub module: Option<&'a str>,
+    /// `$request_time`.
     pub request_time: Seconds,
-    /// Why it failed where no attempt did.
-    pub own_cause: Option<Cause>,
-    /// The attempts. At least one has a cause, or there is one of the request's own.
+    /// Why it failed where no attempt did, with the request's status in it.
+    pub own: Option<Box<Attempt>>,
+    /// Every attempt in order, the good ones too. At least one has a cause, or there is one of the
+    /// request's own.
     pub attempts: Vec<Shown<'a>>,
     /// The group's peers.
     pub peers: &'a [PeerReport],
+    /// What is known beyond that.
+    pub context: &'a Context,
 }
 
 impl<'a> Record<'a> {
-    /// Completes what was observed with the verdict, what is concluded and their words. `None` if
-    /// nothing failed.
-    pub fn new(parts: Parts<'a>, context: &Context) -> Option<Record<'a>> {
-        let Parts { request, outcome, upstream, module, request_time, own_cause, .. } = parts;
+    /// What was observed, with the verdict, what is concluded and their words. `None` if nothing
+    /// failed.
+    pub fn new(parts: &'a Parts<'a>) -> Option<Record<'a>> {
         let mut attempts = parts.attempts.iter().rev().map(Shown::attempt);
         let failed = attempts.find(|attempt| attempt.cause.is_some());
-        // Without a failed attempt the words are about the request's status alone.
-        let own = Attempt { status: Some(request.status), ..Attempt::default() };
-        let cause = failed.map_or(own_cause, |failed| failed.cause)?;
-        let failed = failed.unwrap_or(&own);
+        let failed = failed.or(parts.own.as_deref())?;
+        let cause = failed.cause?;
         let named = matches!(cause, Cause::NoLiveUpstreams | Cause::MaxConnsReached);
         let peers = if named { parts.peers } else { &[] };
+        let (upstream, module) = (parts.upstream.as_deref(), parts.module);
         let mut findings = findings(&Evidence {
             cause,
             failed,
-            outcome,
-            upstream: upstream.as_deref(),
-            module: module.as_deref(),
-            method: &request.method,
+            outcome: parts.outcome,
+            upstream,
+            module,
+            method: &parts.request.method,
             peers,
-            context,
+            context: parts.context,
         });
         let concluded = findings.iter_mut().find_map(|finding| finding.advice.take());
         let facts = words::Facts {
             cause,
             failed,
-            upstream: upstream.as_deref(),
-            module: module.as_deref(),
-            outcome,
-            status: request.status,
+            upstream,
+            module,
+            outcome: parts.outcome,
+            status: parts.request.status,
             peers,
             findings: &findings,
         };
         Some(Record {
-            outcome,
             origin: crate::outcome::origin(cause),
             cause,
             phase: failed.phase,
             proxy_error: cause.row().proxy_error,
             summary: words::summary(&facts),
             advice: words::advice(&facts, concluded),
-            upstream,
-            module,
-            request_time,
             findings,
             peers,
-            request,
-            attempts: parts.attempts,
+            parts,
         })
+    }
+}
+
+impl Parts<'_> {
+    /// What an error is that no attempt failed with.
+    pub fn own(cause: Cause, status: u16) -> Box<Attempt> {
+        Box::new(Attempt { cause: Some(cause), status: Some(status), ..Attempt::default() })
     }
 }
 

@@ -24,7 +24,7 @@ use diagnosis::findings::{Code, Confidence, Host, Listener, Listening, Process, 
 use diagnosis::peer::State;
 use diagnosis::zone::Close;
 use diagnosis::{
-    Attempt, Cause, Context, Evidence, Finding, Outcome, PeerState, Seconds, findings,
+    Attempt, Cause, Context, Evidence, Findings, Outcome, PeerState, Seconds, findings,
 };
 use fastrand::Rng;
 use nginx::{Nginx, Seen, Zone};
@@ -124,7 +124,8 @@ fn findings_are_as_sure_as_they_say() {
                 continue;
             }
             seen.attempt.past = Some(nginx.past(seen.now).into());
-            for finding in found(&backend, &mut seen, rng) {
+            let context = ended(&backend, &mut seen, rng);
+            for finding in concluded(&seen.attempt, &context) {
                 let right = judge::is_right(&finding, &seen, &backend);
                 let key = (finding.code, finding.confidence);
                 assert!(
@@ -225,7 +226,8 @@ fn a_supervisor_is_found_by_eight_requests() {
             let mut last = None;
             for (at, sent) in closed {
                 let attempt = nginx.closed(Close::Waiting(at - sent), at, &mut rng);
-                let found = concluded(&attempt, &Context::default());
+                let context = Context::default();
+                let found = concluded(&attempt, &context);
                 let found = found.iter().find(|finding| finding.code == Code::RequestTimeout);
                 last = found.map(|finding| finding.confidence);
             }
@@ -237,16 +239,16 @@ fn a_supervisor_is_found_by_eight_requests() {
     }
 }
 
-/// The findings of a failed attempt, which another one has masked.
-fn found(backend: &Backend, seen: &mut Seen, rng: &mut Rng) -> Vec<Finding> {
-    let context = context(backend, seen, rng);
+/// What is known at the end of a failed attempt.
+fn ended(backend: &Backend, seen: &mut Seen, rng: &mut Rng) -> Context {
     if seen.attempt.cause == Some(Cause::KeepaliveRace) {
         taken_out(&mut seen.attempt);
     }
-    concluded(&seen.attempt, &context)
+    context(backend, seen, rng)
 }
 
-fn concluded(attempt: &Attempt, context: &Context) -> Vec<Finding> {
+/// The findings of a failed attempt, which another one has masked.
+fn concluded<'a>(attempt: &'a Attempt, context: &'a Context) -> Findings<'a> {
     findings(&Evidence {
         cause: attempt.cause.unwrap(),
         failed: attempt,

@@ -1,11 +1,10 @@
 //! At the end of a request: counts it, keeps its record and writes its line.
 
-use std::borrow::Cow;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use diagnosis::zone::{Allowed, Count, Place};
-use diagnosis::{Cause, Outcome};
+use diagnosis::{Cause, Outcome, Record};
 
 use super::Diagnosed;
 use crate::directives::{LocConf, LogTarget, MainConf, Sink};
@@ -79,17 +78,18 @@ impl<'a> Lines<'a> {
         let Some(diagnosed) = Diagnosed::new(request, diagnosis.as_deref()) else { return };
         let Some(conf) = diagnosed.conf().filter(|conf| conf.enabled()) else { return };
         let place = diagnosed.place();
-        let Some(record) = diagnosed.record() else { return };
+        let parts = diagnosed.parts();
+        let Some(record) = Record::new(&parts) else { return };
         record.write_to(&mut self.json);
         self.json.push(b'\n');
         self.ready.push(Ready {
             request,
             conf,
-            verdict: (record.outcome, record.cause),
+            verdict: (parts.outcome, record.cause),
             place,
             upstream: match place {
                 Some(_) => None,
-                None => record.upstream.map(Cow::into_owned),
+                None => parts.upstream.as_deref().map(str::to_owned),
             },
             end: self.json.len(),
         });

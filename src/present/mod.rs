@@ -9,9 +9,10 @@ pub(crate) use status::status;
 pub(crate) use variables::{VARIABLES, variable};
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
 use diagnosis::zone::Place;
-use diagnosis::{Cause, Context, Ending, Outcome, Phase, Record, Seconds};
+use diagnosis::{Cause, Context, Ending, Outcome, Phase, Seconds};
 
 use crate::directives::LocConf;
 use crate::ffi::request::Request;
@@ -82,13 +83,14 @@ impl<'a, 'd> Diagnosed<'a, 'd> {
         self.assembled.failed()?.phase
     }
 
-    /// The whole record.
+    /// What a record is made of.
     ///
     /// The histories of what was noted have to be there ([`observe::add_histories`]).
-    fn record(mut self) -> Option<Record<'a>>
+    fn parts(mut self) -> diagnosis::Parts<'a>
     where
         'd: 'a,
     {
+        static UNKNOWN: LazyLock<Context> = LazyLock::new(Context::default);
         let request = self.request;
         observe::add_other_histories(request, &mut self.assembled);
         let group = self.group;
@@ -97,19 +99,17 @@ impl<'a, 'd> Diagnosed<'a, 'd> {
             Some(group) => (group.name.clone(), group.module),
             None => (upstream.and_then(|u| u.group_name()), upstream.and_then(|u| u.module())),
         };
-        let unknown = Context::default();
-        let context = group.map_or(&unknown, |group| &group.context);
-        let parts = diagnosis::Parts {
+        diagnosis::Parts {
             request: self.facts(group),
             outcome: self.outcome,
             upstream: name,
-            module: module.map(Cow::Borrowed),
+            module,
             request_time: Seconds::Millis(request.time()),
-            own_cause: self.own,
+            own: self.own.map(|cause| diagnosis::Parts::own(cause, self.status)),
             attempts: self.assembled.into_attempts(),
             peers: group.map(|group| group.peers.as_slice()).unwrap_or_default(),
-        };
-        Record::new(parts, context)
+            context: group.map_or_else(|| &*UNKNOWN, |group| &group.context),
+        }
     }
 
     fn facts(&self, group: Option<&'d Group>) -> diagnosis::Request<'a>

@@ -33,8 +33,8 @@ pub(crate) const VARIABLES: &[Variable] = &[
     verdict("upstream_diag_phase", |diagnosed| diagnosed.phase().map_or("", Phase::slug)),
     verdict("upstream_diag_outcome", |diagnosed| diagnosed.outcome.slug()),
     verdict("upstream_diag_origin", |diagnosed| diagnosis::origin(diagnosed.cause).slug()),
-    record("upstream_diag_summary", |record| Some(record.summary.clone())),
-    record("upstream_diag_advice", |record| Some(record.advice.clone())),
+    record("upstream_diag_summary", |record| Some(record.summary.to_string())),
+    record("upstream_diag_advice", |record| Some(record.advice.to_string())),
     record("upstream_diag_json", |record| Some(record.to_json())),
     record("upstream_diag_proxy_status", |record| Some(diagnosis::proxy_status(record))),
     attempts("upstream_diag_causes", |attempt| attempt.cause.map(|cause| cause.slug().to_owned())),
@@ -97,7 +97,7 @@ fn evaluate(
     let diagnosed = Diagnosed::new(request, diagnosis.as_deref())?;
     match value {
         Verdict(value) => Some(value(&diagnosed).to_owned()),
-        Record(value) => value(&diagnosed.record()?),
+        Record(value) => value(&diagnosis::Record::new(&diagnosed.parts())?),
         Attempts(value) => Some(join(&diagnosed.assembled.slots(), value)),
     }
 }

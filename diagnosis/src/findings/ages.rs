@@ -2,7 +2,8 @@
 
 use super::{Code, Confidence, Evidence, Fact, Finding, Key};
 use crate::seconds::Seconds;
-use crate::words::numbers::{as_set, as_timeout, tenths};
+use crate::words::numbers::Number::{Setting, Tenths, Timeout};
+use crate::words::phrase::{Part, Phrase, say};
 use crate::zone::{Close, Closes, Cluster, Past, Spared, widest};
 
 /// Closes at one age that make it likely, and possible, that they are those of a timeout.
@@ -21,7 +22,7 @@ const POSSIBLE_SPARED: u64 = 2;
 const POSSIBLE_SPREAD: u64 = 16;
 
 /// `idle_timeout`.
-pub(super) fn idle_timeout(e: &Evidence<'_>) -> Option<Finding> {
+pub(super) fn idle_timeout<'a>(e: &Evidence<'a>) -> Option<Finding<'a>> {
     let Close::Idle(age) = Close::of(e.failed)? else { return None };
     let past = e.past()?;
     let (cluster, mut confidence) = dense(&past.idle, age, POSSIBLE)?;
@@ -38,32 +39,44 @@ pub(super) fn idle_timeout(e: &Evidence<'_>) -> Option<Finding> {
     if past.outlived.saturating_mul(4) > past.idle.latest || crashes(past, cluster.count) {
         confidence = Confidence::Possible;
     }
-    let (share, at) = (share(&past.idle, &cluster), tenths(cluster.mean));
-    let is = verb(confidence, "is", "may be");
-    let timeout = as_timeout(cluster.mean);
-    let text = format!(
-        "{share} closes of reused connections happened {at} s after the last response: the keep-alive timeout of {} {is} {timeout}{}.",
+    let (share, at) = (share(&past.idle, &cluster), Tenths(cluster.mean));
+    let is = verb(confidence, " is ", " may be ");
+    let timeout = Timeout(cluster.mean);
+    let kept =
+        configured.map(|time| say![", and nginx keeps idle connections for ", Timeout(time)]);
+    let text = say![
+        share.clone(),
+        " closes of reused connections happened ",
+        at,
+        " s after the last response: the keep-alive timeout of ",
         e.peer(),
-        configured
-            .map(|time| format!(", and nginx keeps idle connections for {}", as_timeout(time)))
-            .unwrap_or_default()
-    );
-    let set = as_set(cluster.from);
-    let advice = format!("Set keepalive_timeout {set} in {}, or raise the backend's.", e.block());
+        is,
+        timeout,
+        kept,
+        ".",
+    ];
+    let set = Setting(cluster.from);
+    let advice =
+        say!["Set keepalive_timeout ", set, " in ", e.block(), ", or raise the backend's."];
     let mut finding =
         facts(Finding::new(Code::IdleTimeout, confidence, text), age, &past.idle, &cluster);
     if let Some(timeout) = configured {
         finding = finding.time(Key::KeepaliveTimeout, timeout);
     }
-    finding = finding.fact(Key::Set, Fact::Text(set.into())).advise(advice);
-    finding.clause = Some(format!(
-        "{share} closes of reused connections happened at {at} s: its keep-alive timeout {is} {timeout}"
-    ));
+    finding = finding.fact(Key::Set, Fact::Text(Part::Number(set))).advise(advice);
+    finding.clause = Some(Box::new(say![
+        share,
+        " closes of reused connections happened at ",
+        at,
+        " s: its keep-alive timeout",
+        is,
+        timeout,
+    ]));
     Some(finding)
 }
 
 /// `request_timeout`.
-pub(super) fn request_timeout(e: &Evidence<'_>) -> Option<Finding> {
+pub(super) fn request_timeout<'a>(e: &Evidence<'a>) -> Option<Finding<'a>> {
     let Close::Waiting(age) = Close::of(e.failed)? else { return None };
     let past = e.past()?;
     let (mut closed, mut confidence) =
@@ -74,35 +87,55 @@ pub(super) fn request_timeout(e: &Evidence<'_>) -> Option<Finding> {
         (closed, confidence) = sure;
     }
     let share = share(&past.waiting, &closed);
-    let has = verb(confidence, "has", "may have");
+    let has = verb(confidence, " has ", " may have ");
     let is_spread = closed.to.saturating_sub(closed.from) > widest(closed.from);
-    let (when, timeout, looks) = if is_spread {
-        let seconds = closed.from / 1_000;
+    let (at, when, timeout, looks) = if is_spread {
         (
-            format!("{} to {} s", tenths(closed.from), tenths(closed.to)),
-            format!("about {seconds} s"),
+            "",
+            say![Tenths(closed.from), " to ", Tenths(closed.to), " s"],
+            say!["about ", closed.from / 1_000, " s"],
             ", and looks once in a while what is over it",
         )
     } else {
-        (format!("{} s", tenths(closed.mean)), as_timeout(closed.mean), "")
+        ("at ", say![Tenths(closed.mean), " s"], say![Timeout(closed.mean)], "")
     };
-    let text = format!(
-        "{share} closes without a response happened {when} after the request was sent: {} {has} a timeout of {timeout} for requests{looks}.",
-        e.peer()
-    );
-    let whose = match e.module {
+    let text = say![
+        share.clone(),
+        " closes without a response happened ",
+        when.clone(),
+        " after the request was sent: ",
+        e.peer(),
+        has,
+        "a timeout of ",
+        timeout.clone(),
+        " for requests",
+        Part::Ours(looks),
+        ".",
+    ];
+    let whose = Part::Ours(match e.module {
         Some("fastcgi") => "PHP-FPM's request_terminate_timeout",
         Some("uwsgi") => "uWSGI's harakiri",
         _ => "a write timeout, or one of the supervisor that kills workers",
-    };
+    });
     let finding = Finding::new(Code::RequestTimeout, confidence, text);
-    let mut finding = facts(finding, age, &past.waiting, &closed).advise(format!(
-        "Raise the upstream's own timeout of {timeout} ({whose}), or find what takes a request so long."
-    ));
-    let at = if is_spread { "" } else { "at " };
-    finding.clause = Some(format!(
-        "{share} closes without a response happened {at}{when}: it {has} a timeout of {timeout} for requests"
-    ));
+    let mut finding = facts(finding, age, &past.waiting, &closed).advise(say![
+        "Raise the upstream's own timeout of ",
+        timeout.clone(),
+        " (",
+        whose,
+        "), or find what takes a request so long.",
+    ]);
+    finding.clause = Some(Box::new(say![
+        share,
+        " closes without a response happened ",
+        Part::Ours(at),
+        when,
+        ": it",
+        has,
+        "a timeout of ",
+        timeout,
+        " for requests",
+    ]));
     Some(finding)
 }
 
@@ -175,19 +208,19 @@ fn outside(closes: &Closes) -> u64 {
 }
 
 /// Of all closes, or where the timeout was changed, of the latest.
-fn share(closes: &Closes, cluster: &Cluster) -> String {
+fn share<'a>(closes: &Closes, cluster: &Cluster) -> Phrase<'a> {
     if cluster.count.saturating_mul(5) >= closes.total.saturating_mul(4) {
-        format!("{} of {}", cluster.count, closes.total)
+        say![cluster.count, " of ", closes.total]
     } else {
-        format!("{} of the latest {}", cluster.latest, closes.latest)
+        say![cluster.latest, " of the latest ", closes.latest]
     }
 }
 
-fn verb(confidence: Confidence, likely: &'static str, possible: &'static str) -> &'static str {
-    if confidence == Confidence::Possible { possible } else { likely }
+fn verb(confidence: Confidence, likely: &'static str, possible: &'static str) -> Part<'static> {
+    Part::Ours(if confidence == Confidence::Possible { possible } else { likely })
 }
 
-fn facts(finding: Finding, age: u64, closes: &Closes, cluster: &Cluster) -> Finding {
+fn facts<'a>(finding: Finding<'a>, age: u64, closes: &Closes, cluster: &Cluster) -> Finding<'a> {
     finding
         .time(Key::Age, age)
         .time(Key::From, cluster.from)

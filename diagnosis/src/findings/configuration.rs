@@ -1,7 +1,5 @@
 //! What nginx's configuration has to do with it.
 
-use std::borrow::Cow;
-
 use super::ages;
 use super::context::NotRetried;
 use super::{Code, Confidence, Evidence, Fact, Finding, Key};
@@ -9,38 +7,46 @@ use crate::cause::{Cause, Phase};
 use crate::outcome::Outcome;
 use crate::peer::State;
 use crate::seconds::Seconds;
-use crate::words::numbers::span;
-use crate::words::{buffer, for_module};
+use crate::words::buffer;
+use crate::words::numbers::Number::Span;
+use crate::words::phrase::{Part, Phrase, also, say};
 use crate::zone::{Close, Reach, reach};
 
 /// `buffer_too_small`.
-pub(super) fn buffer_too_small(e: &Evidence<'_>) -> Option<Finding> {
+pub(super) fn buffer_too_small<'a>(e: &Evidence<'a>) -> Option<Finding<'a>> {
     let header = e.failed.header.as_ref().filter(|_| e.cause == Cause::HeaderTooBig)?;
     let directive = header.directive.unwrap_or("proxy_buffer_size");
     let set = buffer::size_to_set(header);
     let (confidence, least, enough) = if header.exact {
-        (Confidence::Certain, "", "is enough")
+        (Confidence::Certain, "", " is enough.")
     } else {
-        (Confidence::Likely, "at least ", "is the least that can do")
+        (Confidence::Likely, "at least ", " is the least that can do.")
     };
-    let text = format!(
-        "The response header of {least}{} bytes does not fit into {directive}, which is {}{}: {set} {enough}.",
+    let text = say![
+        "The response header of ",
+        Part::Ours(least),
         header.size,
+        " bytes does not fit into ",
+        Part::Ours(directive),
+        ", which is ",
         header.limit,
-        buffer::cache_part(header)
-    );
+        buffer::cache_part(header),
+        ": ",
+        set,
+        Part::Ours(enough),
+    ];
     Some(
         Finding::new(Code::BufferTooSmall, confidence, text)
             .count(Key::Size, header.size)
             .fact(Key::Exact, Fact::Flag(header.exact))
             .count(Key::Limit, header.limit)
-            .fact(Key::Set, Fact::Text(set.into()))
+            .fact(Key::Set, Fact::Text(Part::Number(set)))
             .advise(buffer::advice(header)),
     )
 }
 
 /// `ejected_healthy`. `idle`: the close was by the upstream's keep-alive timeout, likely.
-pub(super) fn ejected_healthy(e: &Evidence<'_>, idle: bool) -> Option<Finding> {
+pub(super) fn ejected_healthy<'a>(e: &Evidence<'a>, idle: bool) -> Option<Finding<'a>> {
     if e.cause == Cause::NoLiveUpstreams {
         return ejected_before(e);
     }
@@ -55,11 +61,15 @@ pub(super) fn ejected_healthy(e: &Evidence<'_>, idle: bool) -> Option<Finding> {
     }
     let last_ok = past.last_ok?;
     let Seconds::Whole(out_for) = state.fail_timeout else { return None };
-    let text = format!(
-        "nginx took {} out for {out_for} s because one reused connection was closed (max_fails=1), though it had answered {} ago.",
+    let text = say![
+        "nginx took ",
         e.peer(),
-        span(last_ok)
-    );
+        " out for ",
+        out_for,
+        " s because one reused connection was closed (max_fails=1), though it had answered ",
+        Span(last_ok),
+        " ago.",
+    ];
     let confidence = if idle { Confidence::Likely } else { Confidence::Possible };
     Some(
         Finding::new(Code::EjectedHealthy, confidence, text)
@@ -67,10 +77,11 @@ pub(super) fn ejected_healthy(e: &Evidence<'_>, idle: bool) -> Option<Finding> {
             .count(Key::MaxFails, state.max_fails)
             .fact(Key::FailTimeout, Fact::Time(state.fail_timeout))
             .time(Key::LastOk, last_ok)
-            .advise(format!(
-                "Set keepalive_timeout in {} below the upstream's own keep-alive timeout; until then set max_fails=3 for its servers, so that one close takes none of them out.",
-                e.block()
-            )),
+            .advise(say![
+                "Set keepalive_timeout in ",
+                e.block(),
+                " below the upstream's own keep-alive timeout; until then set max_fails=3 for its servers, so that one close takes none of them out.",
+            ]),
     )
 }
 
@@ -79,7 +90,7 @@ const NAMED: usize = 4;
 const LISTED: usize = 16;
 
 /// As above, of a group in which none is left.
-fn ejected_before(e: &Evidence<'_>) -> Option<Finding> {
+fn ejected_before<'a>(e: &Evidence<'a>) -> Option<Finding<'a>> {
     let by_race = |peer: &&crate::record::PeerReport| {
         peer.state == State::Unavailable
             && peer.max_fails == 1
@@ -90,43 +101,52 @@ fn ejected_before(e: &Evidence<'_>) -> Option<Finding> {
         return None;
     }
     let ejected = e.peers.iter().filter(by_race);
-    let names: Vec<String> =
-        ejected.map(|peer| crate::words::plain(&peer.peer)).take(LISTED).collect();
+    let names: Vec<Part<'a>> = ejected.map(|peer| Part::Name(&peer.peer)).take(LISTED).collect();
     let more = count.saturating_sub(NAMED);
-    let mut named = names.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>();
-    let rest = format!("{more} more");
+    let named = count.min(NAMED);
+    let mut list = Phrase::default();
+    for (at, name) in names.iter().take(NAMED).enumerate() {
+        let last = more == 0 && at.saturating_add(1) == named;
+        also!(list, Part::Ours(before(at, last)), *name);
+    }
     if more > 0 {
-        named.push(&rest);
+        also!(list, " and ", more as u64, " more");
     }
     let were = if count == 1 {
         "a reused connection was closed"
     } else {
         "a reused connection of each was closed"
     };
-    let text =
-        format!("nginx took {} out because {were}, which need not be a failure.", list(&named));
+    let text = say![
+        "nginx took ",
+        list,
+        " out because ",
+        Part::Ours(were),
+        ", which need not be a failure.",
+    ];
     Some(
         Finding::new(Code::EjectedHealthy, Confidence::Possible, text)
             .fact(Key::Peers, Fact::Texts(names))
             .count(Key::Ejected, count as u64)
-            .advise(format!(
-                "Set keepalive_timeout in {} below the upstream's own: the failures just before were closes of idle connections. Until then set max_fails=3 for its servers.",
-                e.block()
-            )),
+            .advise(say![
+                "Set keepalive_timeout in ",
+                e.block(),
+                " below the upstream's own: the failures just before were closes of idle connections. Until then set max_fails=3 for its servers.",
+            ]),
     )
 }
 
-/// "a", "a and b", "a, b and c".
-fn list(names: &[&str]) -> String {
-    match names.split_last() {
-        Some((last, [])) => (*last).to_owned(),
-        Some((last, first)) => format!("{} and {last}", first.join(", ")),
-        None => String::new(),
+/// What stands before an item: "a", "a and b", "a, b and c".
+fn before(at: usize, last: bool) -> &'static str {
+    match (at, last) {
+        (0, _) => "",
+        (_, true) => " and ",
+        (_, false) => ", ",
     }
 }
 
 /// `not_retried`.
-pub(super) fn not_retried(e: &Evidence<'_>) -> Option<Finding> {
+pub(super) fn not_retried<'a>(e: &Evidence<'a>) -> Option<Finding<'a>> {
     let reason = e.context.not_retried?;
     let seen = matches!(e.outcome, Outcome::Failed | Outcome::Truncated | Outcome::Passed);
     // Of a single server there is nothing to wonder about, unless nginx would have tried that
@@ -135,32 +155,36 @@ pub(super) fn not_retried(e: &Evidence<'_>) -> Option<Finding> {
     if !seen || (single && !reason.had_tries()) {
         return None;
     }
-    let next = for_module("proxy_next_upstream", e.module);
-    let why: Cow<'static, str> = match reason {
+    let why = match reason {
         NotRetried::NotConfigured if e.context.conditions.is_empty() => {
-            format!("{next} is off").into()
+            say!["proxy_next_upstream is off"]
         }
-        NotRetried::NotConfigured => format!("{next} does not name {}", condition(e)?).into(),
-        NotRetried::NonIdempotent => format!(
-            "the request ({}) may have been carried out, and {next} does not name non_idempotent",
-            method(e.method)
-        )
-        .into(),
-        NotRetried::Tries(tries) => format!("{next}_tries is {tries}").into(),
-        NotRetried::Timeout(time) => format!("{next}_timeout ({time} s) was over").into(),
-        NotRetried::NoServerLeft => "each had been tried, is down or out".into(),
+        NotRetried::NotConfigured => {
+            say!["proxy_next_upstream does not name ", Part::Ours(condition(e)?)]
+        }
+        NotRetried::NonIdempotent => say![
+            "the request (",
+            method(e.method),
+            ") may have been carried out, and proxy_next_upstream does not name non_idempotent",
+        ],
+        NotRetried::Tries(tries) => say!["proxy_next_upstream_tries is ", tries],
+        NotRetried::Timeout(time) => {
+            say!["proxy_next_upstream_timeout (", time, " s) was over"]
+        }
+        NotRetried::NoServerLeft => say!["each had been tried, is down or out"],
         NotRetried::RequestNotBuffered => {
-            "a part of the request had been sent, and it is not buffered".into()
+            say!["a part of the request had been sent, and it is not buffered"]
         }
-        NotRetried::ResponseStarted => "the client had got a part of the response".into(),
+        NotRetried::ResponseStarted => say!["the client had got a part of the response"],
     };
-    let text = match e.upstream {
-        _ if single => ["nginx did not try again on a fresh connection: ", &why, "."].concat(),
-        Some(name) => ["nginx tried no other server of \"", name, "\": ", &why, "."].concat(),
-        None => ["nginx tried no other server: ", &why, "."].concat(),
+    let mut text = match e.upstream {
+        _ if single => say!["nginx did not try again on a fresh connection: "],
+        Some(name) => say!["nginx tried no other server of ", Part::Quoted(name), ": "],
+        None => say!["nginx tried no other server: "],
     };
+    also!(text, why.for_module(e.module), ".");
     let mut finding = Finding::new(Code::NotRetried, Confidence::Certain, text)
-        .fact(Key::Reason, Fact::Text(reason.slug().into()));
+        .fact(Key::Reason, Fact::Text(Part::Ours(reason.slug())));
     if let Some(servers) = e.context.servers {
         finding = finding.count(Key::Servers, servers);
     }
@@ -173,9 +197,11 @@ pub(super) fn not_retried(e: &Evidence<'_>) -> Option<Finding> {
 
 /// The condition of `proxy_next_upstream` that a failure is one of (`ngx_http_upstream_next` and
 /// what calls it). `None` if it names that one: then it was not the reason.
-fn condition(e: &Evidence<'_>) -> Option<String> {
+fn condition(e: &Evidence<'_>) -> Option<&'static str> {
     let name = match (e.cause, e.failed.status) {
-        (Cause::UpstreamResponse, Some(status)) => format!("http_{status}"),
+        (Cause::UpstreamResponse, Some(502)) => "http_502",
+        (Cause::UpstreamResponse, Some(503)) => "http_503",
+        (Cause::UpstreamResponse, Some(504)) => "http_504",
         (
             Cause::HeaderTooBig
             | Cause::InvalidHeader
@@ -183,11 +209,11 @@ fn condition(e: &Evidence<'_>) -> Option<String> {
             | Cause::ProtocolMismatch
             | Cause::StreamReset,
             _,
-        ) => "invalid_header".to_owned(),
-        (_, Some(504)) => "timeout".to_owned(),
-        _ => "error".to_owned(),
+        ) => "invalid_header",
+        (_, Some(504)) => "timeout",
+        _ => "error",
     };
-    (!e.context.conditions.contains(&name.as_str())).then_some(name)
+    (!e.context.conditions.contains(&name)).then_some(name)
 }
 
 /// The method, which a client can make up.
@@ -197,7 +223,7 @@ fn method(method: &str) -> &str {
 }
 
 /// `single_server`.
-pub(super) fn single_server(e: &Evidence<'_>) -> Option<Finding> {
+pub(super) fn single_server<'a>(e: &Evidence<'a>) -> Option<Finding<'a>> {
     let name = e.upstream.filter(|_| e.context.is_block && e.context.servers == Some(1))?;
     if !matches!(e.outcome, Outcome::Failed | Outcome::Passed) {
         return None;
@@ -208,12 +234,11 @@ pub(super) fn single_server(e: &Evidence<'_>) -> Option<Finding> {
     if !peer_failed || is_of_all(e.cause) {
         return None;
     }
-    let text = [
-        "Upstream \"",
-        name,
-        "\" has one server: there is no other to try, and max_fails does not take the only one out.",
-    ]
-    .concat();
+    let text = say![
+        "Upstream ",
+        Part::Quoted(name),
+        " has one server: there is no other to try, and max_fails does not take the only one out.",
+    ];
     Some(Finding::new(Code::SingleServer, Confidence::Certain, text).count(Key::Servers, 1_u64))
 }
 

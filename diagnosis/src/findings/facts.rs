@@ -1,9 +1,10 @@
 //! What a finding was concluded from: a small JSON object.
 
-use std::borrow::Cow;
+use smallvec::SmallVec;
 
 use crate::json::{self, Object, object};
 use crate::seconds::Seconds;
+use crate::words::phrase::Part;
 
 /// What the value of a key is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,21 +90,21 @@ keys! {
 }
 
 /// A value.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fact {
+#[derive(Clone, Debug, PartialEq)]
+pub enum Fact<'a> {
     /// A whole number.
     Count(u64),
     /// Seconds.
     Time(Seconds),
     /// A text.
-    Text(Cow<'static, str>),
+    Text(Part<'a>),
     /// A list of texts.
-    Texts(Vec<String>),
+    Texts(Vec<Part<'a>>),
     /// True or false.
     Flag(bool),
 }
 
-impl Fact {
+impl Fact<'_> {
     /// What it is.
     pub fn kind(&self) -> Kind {
         match self {
@@ -117,28 +118,24 @@ impl Fact {
 }
 
 /// The evidence of a finding, in the order in which it was added.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Facts(Vec<(Key, Fact)>);
+#[derive(Clone, Debug, Default)]
+pub struct Facts<'a>(SmallVec<[(Key, Fact<'a>); USUAL]>);
 
 /// Room for what most findings have.
 const USUAL: usize = 4;
 
-impl Facts {
-    pub(super) fn new() -> Facts {
-        Facts(Vec::with_capacity(USUAL))
-    }
-
-    pub(super) fn add(&mut self, key: Key, fact: Fact) {
+impl<'a> Facts<'a> {
+    pub(super) fn add(&mut self, key: Key, fact: Fact<'a>) {
         self.0.push((key, fact));
     }
 
     /// The value of a key.
-    pub fn get(&self, key: Key) -> Option<&Fact> {
+    pub fn get(&self, key: Key) -> Option<&Fact<'a>> {
         self.0.iter().find(|(known, _)| *known == key).map(|(_, fact)| fact)
     }
 
     /// All there is.
-    pub fn iter(&self) -> impl Iterator<Item = &(Key, Fact)> {
+    pub fn iter(&self) -> impl Iterator<Item = &(Key, Fact<'a>)> {
         self.0.iter()
     }
 
@@ -155,10 +152,8 @@ impl Facts {
             match fact {
                 Fact::Count(count) => json::number(out, *count),
                 Fact::Time(time) => time.write_to(out),
-                Fact::Text(text) => json::string(out, text),
-                Fact::Texts(texts) => {
-                    json::list(out, texts, |out, text| json::string(out, text));
-                }
+                Fact::Text(text) => text.write_json(out),
+                Fact::Texts(texts) => json::list(out, texts, |out, text| text.write_json(out)),
                 Fact::Flag(flag) => json::flag(out, *flag),
             }
         }

@@ -3,7 +3,8 @@
 use super::{Code, Confidence, Evidence, Finding, Key};
 use crate::cause::Cause;
 use crate::peer::State;
-use crate::words::numbers::{span, times};
+use crate::words::numbers::Number::{Span, Times};
+use crate::words::phrase::{Part, say};
 use crate::zone::{Outage, Past, Reach, STALE, reach};
 
 /// What counts as now: the time in which a sibling has answered, and in which a restart can still
@@ -23,7 +24,7 @@ fn is_sure(outage: &Outage) -> bool {
 }
 
 /// `never_connected`.
-pub(super) fn never_connected(e: &Evidence<'_>) -> Option<Finding> {
+pub(super) fn never_connected<'a>(e: &Evidence<'a>) -> Option<Finding<'a>> {
     let past = e.past()?;
     let failed = matches!(reach(e.cause), Reach::Refused | Reach::NotReached);
     let never = past.ok == 0 && past.last_ok.is_none() && past.reached == 0;
@@ -39,34 +40,39 @@ pub(super) fn never_connected(e: &Evidence<'_>) -> Option<Finding> {
         return None;
     }
     let sure = past.not_reached >= 5 && past.known_for >= 300_000;
-    let text = format!(
-        "{} has accepted none of {} connections in the {} since nginx knows it, and {} of its group answer{}: its address {} wrong or stale.",
+    let others = match siblings {
+        1 => say!["another server of its group answers"],
+        n => say![n, " other servers of its group answer"],
+    };
+    let text = say![
         e.peer(),
+        " has accepted none of ",
         past.not_reached,
-        span(past.known_for),
-        if siblings == 1 {
-            "another server".to_owned()
-        } else {
-            format!("{siblings} other servers")
-        },
-        if siblings == 1 { "s" } else { "" },
-        if sure { "is" } else { "may be" },
-    );
+        " connections in the ",
+        Span(past.known_for),
+        " since nginx knows it, and ",
+        others,
+        ": its address ",
+        Part::Ours(if sure { "is" } else { "may be" }),
+        " wrong or stale.",
+    ];
     Some(
         Finding::new(Code::NeverConnected, likely_if(sure), text)
             .time(Key::KnownFor, past.known_for)
             .count(Key::Failures, past.not_reached)
             .count(Key::Siblings, siblings)
-            .advise(format!(
-                "Correct or remove {} in {}: nothing has answered there since nginx knows it.",
+            .advise(say![
+                "Correct or remove ",
                 e.short_peer(),
-                e.place()
-            )),
+                " in ",
+                e.place(),
+                ": nothing has answered there since nginx knows it.",
+            ]),
     )
 }
 
 /// `went_away`. `nobody`: nobody listens there, the kernel says.
-pub(super) fn went_away(e: &Evidence<'_>, nobody: bool) -> Option<Finding> {
+pub(super) fn went_away<'a>(e: &Evidence<'a>, nobody: bool) -> Option<Finding<'a>> {
     let past = e.past()?;
     let refused = match reach(e.cause) {
         Reach::Refused => true,
@@ -88,10 +94,10 @@ pub(super) fn went_away(e: &Evidence<'_>, nobody: bool) -> Option<Finding> {
         likely_if(past.failures >= 5 && failing_for >= 30_000)
     };
     let since = match past.failures {
-        1 => "the attempt since has failed".to_owned(),
-        n => format!("all {n} attempts since have failed"),
+        1 => say!["the attempt since has failed"],
+        n => say!["all ", n, " attempts since have failed"],
     };
-    let text = format!("{} answered until {} ago; {since}.", e.peer(), span(last_ok));
+    let text = say![e.peer(), " answered until ", Span(last_ok), " ago; ", since, "."];
     let why = match (refused, is_unix(e)) {
         (true, true) => "See whether the process runs and listens (ss -lxp), and why it ended",
         (true, false) => {
@@ -105,12 +111,19 @@ pub(super) fn went_away(e: &Evidence<'_>, nobody: bool) -> Option<Finding> {
             .count(Key::Ok, past.ok)
             .count(Key::Failures, past.failures)
             .time(Key::FailingFor, failing_for)
-            .advise(format!("{why}: {} answered until {} ago.", e.short_peer(), span(last_ok))),
+            .advise(say![
+                Part::Ours(why),
+                ": ",
+                e.short_peer(),
+                " answered until ",
+                Span(last_ok),
+                " ago.",
+            ]),
     )
 }
 
 /// `restarted`, from outages that are over.
-pub(super) fn restarted(e: &Evidence<'_>) -> Option<Finding> {
+pub(super) fn restarted<'a>(e: &Evidence<'a>) -> Option<Finding<'a>> {
     let past = e.past()?;
     let last = past.outages.last().filter(|_| past.outage.is_none())?;
     let in_it = matches!(reach(e.cause), Reach::Refused | Reach::NotReached);
@@ -123,14 +136,16 @@ pub(super) fn restarted(e: &Evidence<'_>) -> Option<Finding> {
         return None;
     }
     let sure = is_sure(last) && !takes_turns(past);
-    let text = format!(
-        "{} accepted no connections for {}, until {} ago, and accepts them again: it was restarted.",
+    let text = say![
         e.peer(),
-        span(last.length()),
-        span(last.to)
-    );
-    let text =
-        if sure { text } else { text.replace("it was restarted", "it may have been restarted") };
+        " accepted no connections for ",
+        Span(last.length()),
+        ", until ",
+        Span(last.to),
+        " ago, and accepts them again: it ",
+        Part::Ours(if sure { "was" } else { "may have been" }),
+        " restarted.",
+    ];
     let finding = Finding::new(Code::Restarted, likely_if(sure), text)
         .time(Key::Began, last.from)
         .time(Key::Ended, last.to)
@@ -138,16 +153,18 @@ pub(super) fn restarted(e: &Evidence<'_>) -> Option<Finding> {
         .count(Key::Failures, last.failures);
     // What comes after it has another cause: a restart may have brought that, and may not.
     Some(finding.advise(in_it.then(|| {
-        format!(
-            "See in the log of {} why it was restarted {} ago: a deployment, a crash, the limit of its memory.",
+        say![
+            "See in the log of ",
             e.short_peer(),
-            span(last.from)
-        )
+            " why it was restarted ",
+            Span(last.from),
+            " ago: a deployment, a crash, the limit of its memory.",
+        ]
     })))
 }
 
 /// `flapping`.
-pub(super) fn flapping(e: &Evidence<'_>) -> Option<Finding> {
+pub(super) fn flapping<'a>(e: &Evidence<'a>) -> Option<Finding<'a>> {
     let past = e.past()?;
     if reach(e.cause) == Reach::Unknown || e.cause == Cause::UpstreamResponse {
         return None;
@@ -156,22 +173,26 @@ pub(super) fn flapping(e: &Evidence<'_>) -> Option<Finding> {
     let count = recent().count();
     let first = recent().next().filter(|_| count >= 3)?.from;
     let sure = recent().all(|outage| outage.refused && outage.length() >= BRIEF);
-    let text = format!(
-        "{} went down and came back {} in the last {}.",
+    let text = say![
         e.peer(),
+        " went down and came back ",
         // No more are kept.
-        if count > 3 { "at least 4 times".to_owned() } else { times(3) },
-        span(first)
-    );
+        (count > 3).then_some(Part::Ours("at least ")),
+        Times(count as u64),
+        " in the last ",
+        Span(first),
+        ".",
+    ];
     Some(
         Finding::new(Code::Flapping, likely_if(sure), text)
             .count(Key::Outages, count as u64)
             .time(Key::Within, first)
             .advise(ends_by_crash(e.cause).then(|| {
-                format!(
-                    "Look for a crash loop on {}: its log, how often its supervisor restarted it (systemctl status), its memory limit and health checks.",
-                    e.short_peer()
-                )
+                say![
+                    "Look for a crash loop on ",
+                    e.short_peer(),
+                    ": its log, how often its supervisor restarted it (systemctl status), its memory limit and health checks.",
+                ]
             })),
     )
 }

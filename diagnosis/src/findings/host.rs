@@ -5,7 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use super::context::{Host, Listener, Listening};
 use super::{Code, Confidence, Evidence, Fact, Finding, Key};
 use crate::cause::Cause;
-use crate::words::numbers::span;
+use crate::words::numbers::Number::Span;
+use crate::words::phrase::{Part, Phrase, also, say};
 
 /// Addresses that are named at most.
 const NAMED: usize = 4;
@@ -15,38 +16,37 @@ const NAMED: usize = 4;
 const CLOCKS: u64 = 100;
 
 /// `nothing_listening`.
-pub(super) fn nothing_listening(e: &Evidence<'_>) -> Option<Finding> {
+pub(super) fn nothing_listening<'a>(e: &Evidence<'a>) -> Option<Finding<'a>> {
     if e.cause != Cause::ConnectionRefused {
         return None;
     }
     let (code, certain) = (Code::NothingListening, Confidence::Certain);
     match e.context.host.as_ref()? {
         Host::Tcp { own: true, listeners } if listeners.is_empty() => {
-            // The usual end of a backend on this host: its words are put together, not formatted.
             let (port, number) = port(e)?;
-            let text = ["Nothing listens on port ", port, " of this host."].concat();
-            let advice = [
+            let text = say!["Nothing listens on port ", port, " of this host."];
+            let advice = say![
                 "Start the process that should listen on port ",
                 port,
                 " of this host or container, or correct the port in ",
-                &e.place(),
+                e.place(),
                 " (ss -ltnp shows what listens).",
             ];
             let finding = Finding::new(code, certain, text);
-            Some(finding.count(Key::Port, number).advise(advice.concat()))
+            Some(finding.count(Key::Port, number).advise(advice))
         }
         Host::Unix { listener: Listening::Nobody, .. } => {
-            let text = format!("Nobody listens on {}: its file was left behind.", e.peer());
-            Some(Finding::new(code, certain, text).peer(e).advise(
-                "Start the upstream: the socket's file is there, and nobody listens (ss -lx shows who does).".to_owned()
-            ))
+            let text = say!["Nobody listens on ", e.peer(), ": its file was left behind."];
+            Some(Finding::new(code, certain, text).peer(e).advise(say![
+                "Start the upstream: the socket's file is there, and nobody listens (ss -lx shows who does)."
+            ]))
         }
         _ => None,
     }
 }
 
 /// `bound_elsewhere`.
-pub(super) fn bound_elsewhere(e: &Evidence<'_>) -> Option<Finding> {
+pub(super) fn bound_elsewhere<'a>(e: &Evidence<'a>) -> Option<Finding<'a>> {
     match e.context.host.as_ref()? {
         Host::Tcp { own: true, listeners } if e.cause == Cause::ConnectionRefused => {
             elsewhere(e, listeners)
@@ -54,20 +54,24 @@ pub(super) fn bound_elsewhere(e: &Evidence<'_>) -> Option<Finding> {
         Host::Unix { listener: Listening::Somebody { reachable: false, .. }, .. }
             if matches!(e.cause, Cause::SocketNotFound | Cause::ConnectionRefused) =>
         {
-            let text = format!(
-                "A process listens on a socket that was {}, and whose file was deleted or replaced: no connection reaches it.",
-                e.peer()
-            );
-            Some(Finding::new(Code::BoundElsewhere, Confidence::Certain, text).peer(e).advise(format!(
-                "Restart the process that listens on {}: the file of its socket was deleted or replaced.",
-                e.short_peer()
-            )))
+            let text = say![
+                "A process listens on a socket that was ",
+                e.peer(),
+                ", and whose file was deleted or replaced: no connection reaches it.",
+            ];
+            Some(Finding::new(Code::BoundElsewhere, Confidence::Certain, text).peer(e).advise(
+                say![
+                    "Restart the process that listens on ",
+                    e.short_peer(),
+                    ": the file of its socket was deleted or replaced.",
+                ],
+            ))
         }
         _ => None,
     }
 }
 
-fn elsewhere(e: &Evidence<'_>, listeners: &[Listener]) -> Option<Finding> {
+fn elsewhere<'a>(e: &Evidence<'a>, listeners: &[Listener]) -> Option<Finding<'a>> {
     if listeners.is_empty() {
         return None;
     }
@@ -79,44 +83,55 @@ fn elsewhere(e: &Evidence<'_>, listeners: &[Listener]) -> Option<Finding> {
     }
     let confidence =
         if hears.contains(&Hears::Perhaps) { Confidence::Likely } else { Confidence::Certain };
-    let port = wanted.port();
-    let mut names: Vec<String> = Vec::new();
+    let port = u64::from(wanted.port());
+    let mut named: Vec<Part<'a>> = Vec::new();
     for listener in listeners {
-        let name = bracketed(listener.address);
-        if names.len() < NAMED && !names.contains(&name) {
-            names.push(name);
+        let name = Part::Bracketed(listener.address);
+        if named.len() < NAMED && !named.contains(&name) {
+            named.push(name);
         }
     }
-    let first = listeners.first()?;
-    let instead = if first.address.is_unspecified() {
-        if first.address.is_ipv4() { "127.0.0.1".to_owned() } else { "[::1]".to_owned() }
-    } else {
-        bracketed(first.address)
+    let mut names = Phrase::default();
+    for (at, name) in named.iter().enumerate() {
+        also!(names, Part::Ours(if at == 0 { "" } else { ", " }), *name);
+    }
+    let first = listeners.first()?.address;
+    let (instead, only) = match first {
+        _ if !first.is_unspecified() => (Part::Bracketed(first), ""),
+        IpAddr::V4(_) => (Part::Ours("127.0.0.1"), " (IPv4)"),
+        IpAddr::V6(_) => (Part::Ours("[::1]"), " (IPv6)"),
     };
-    let only = if first.address.is_unspecified() {
-        if first.address.is_ipv4() { " (IPv4)" } else { " (IPv6)" }
-    } else {
-        ""
-    };
-    let text = format!(
-        "Port {port} of this host is open on {}{only}, not on {}.",
-        names.join(", "),
-        wanted.ip()
-    );
+    let wanted = Part::Address(wanted.ip());
+    let text = say![
+        "Port ",
+        port,
+        " of this host is open on ",
+        names,
+        Part::Ours(only),
+        ", not on ",
+        wanted,
+        ".",
+    ];
     Some(
         Finding::new(Code::BoundElsewhere, confidence, text)
             .count(Key::Port, port)
-            .fact(Key::ListensOn, Fact::Texts(names))
-            .advise(format!(
-                "Write {instead}:{port} in {}, or have the process listen on {} too.",
+            .fact(Key::ListensOn, Fact::Texts(named))
+            .advise(say![
+                "Write ",
+                instead,
+                ":",
+                port,
+                " in ",
                 e.place(),
-                wanted.ip()
-            )),
+                ", or have the process listen on ",
+                wanted,
+                " too.",
+            ]),
     )
 }
 
 /// `listen_backlog_full`.
-pub(super) fn backlog_full(e: &Evidence<'_>) -> Option<Finding> {
+pub(super) fn backlog_full<'a>(e: &Evidence<'a>) -> Option<Finding<'a>> {
     let accepted = e.cause == Cause::ResponseTimedOut;
     let (queues, limits): (Vec<u32>, Vec<u32>) = match e.context.host.as_ref()? {
         Host::Tcp { own: true, listeners } if accepted || e.cause == Cause::ConnectionTimedOut => {
@@ -140,45 +155,60 @@ pub(super) fn backlog_full(e: &Evidence<'_>) -> Option<Finding> {
     }
     let all = full == queues.len() && !accepted;
     let confidence = if all { Confidence::Certain } else { Confidence::Likely };
-    let text = format!(
-        "The accept queue of {} is full: {queue} connections wait, its limit is {limit}.",
-        e.peer()
-    );
+    let (waiting, room) = (u64::from(*queue), u64::from(*limit));
+    let text = say![
+        "The accept queue of ",
+        e.peer(),
+        " is full: ",
+        waiting,
+        Part::Ours(if waiting == 1 { " connection waits" } else { " connections wait" }),
+        ", its limit is ",
+        room,
+        ".",
+    ];
     Some(
         Finding::new(Code::ListenBacklogFull, confidence, text)
-            .count(Key::Queue, *queue)
-            .count(Key::Limit, *limit)
-            .advise(format!(
-                "Add workers to the process, or find what they wait for; for short bursts raise its backlog (now {limit}), and net.core.somaxconn with it.",
-            )),
+            .count(Key::Queue, waiting)
+            .count(Key::Limit, room)
+            .advise(say![
+                "Add workers to the process, or find what they wait for; for short bursts raise its backlog (now ",
+                room,
+                "), and net.core.somaxconn with it.",
+            ]),
     )
 }
 
 /// `restarted`, where the process tells.
-pub(super) fn restarted(e: &Evidence<'_>) -> Option<Finding> {
+pub(super) fn restarted<'a>(e: &Evidence<'a>) -> Option<Finding<'a>> {
     let Host::Unix { process: Some(process), .. } = e.context.host.as_ref()? else { return None };
     let last_ok = e.past()?.last_ok?;
     let started = process.started.millis();
     if started.saturating_add(CLOCKS) >= last_ok {
         return None;
     }
-    let text = format!(
-        "The process that listens on {} (pid {}) started {} ago, after the last good answer {} ago: it was restarted.",
+    let text = say![
+        "The process that listens on ",
         e.peer(),
+        " (pid ",
         process.pid,
-        span(started),
-        span(last_ok)
-    );
+        ") started ",
+        Span(started),
+        " ago, after the last good answer ",
+        Span(last_ok),
+        " ago: it was restarted.",
+    ];
     Some(
         Finding::new(Code::Restarted, Confidence::Certain, text)
             .time(Key::LastOk, last_ok)
             .count(Key::Pid, process.pid)
             .time(Key::Started, started)
-            .advise(format!(
-                "See in the log of {} why it was restarted {} ago: a deployment, a crash, the limit of its memory.",
+            .advise(say![
+                "See in the log of ",
                 e.short_peer(),
-                span(started)
-            )),
+                " why it was restarted ",
+                Span(started),
+                " ago: a deployment, a crash, the limit of its memory.",
+            ]),
     )
 }
 
@@ -219,11 +249,4 @@ fn hears(listener: &Listener, wanted: IpAddr) -> Hears {
     };
     // Which interface the connection would have come in by is not known.
     if listener.one_interface && by_address == Hears::Yes { Hears::Perhaps } else { by_address }
-}
-
-fn bracketed(address: IpAddr) -> String {
-    match address {
-        IpAddr::V4(v4) => v4.to_string(),
-        IpAddr::V6(v6) => format!("[{v6}]"),
-    }
 }

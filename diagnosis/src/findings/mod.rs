@@ -20,14 +20,14 @@ pub use context::{Context, Host, Listener, Listening, NotRetried, Process, Sibli
 pub use facts::{Fact, Facts, Key, Kind};
 pub use page::page;
 
-use std::borrow::Cow;
+use smallvec::SmallVec;
 
 use crate::cause::Cause;
 use crate::json::{key, object};
 use crate::outcome::Outcome;
 use crate::record::{Attempt, PeerReport};
 use crate::seconds::Seconds;
-use crate::words::plain;
+use crate::words::phrase::{Part, Phrase, say};
 
 /// What is known of a failed request: what conclusions are drawn from.
 #[derive(Clone, Copy, Debug)]
@@ -52,75 +52,81 @@ pub struct Evidence<'a> {
 
 /// A conclusion.
 #[derive(Clone, Debug)]
-pub struct Finding {
+pub struct Finding<'a> {
     /// What it is.
     pub code: Code,
     /// How sure it is.
     pub confidence: Confidence,
     /// One sentence.
-    pub text: String,
+    pub text: Phrase<'a>,
     /// What it was concluded from.
-    pub evidence: Facts,
+    pub evidence: Facts<'a>,
     /// What to do, where it tells better than the cause does.
-    pub(crate) advice: Option<String>,
-    /// What it adds to the record's summary.
-    pub(crate) clause: Option<String>,
+    pub(crate) advice: Option<Phrase<'a>>,
+    /// What it adds to the record's summary: few do.
+    pub(crate) clause: Option<Box<Phrase<'a>>>,
 }
 
+/// Most failures have as many findings as have room in here.
+pub type Findings<'a> = SmallVec<[Finding<'a>; 3]>;
+
 /// Draws all conclusions, the strongest first.
-pub fn findings(evidence: &Evidence<'_>) -> Vec<Finding> {
+pub fn findings<'a>(evidence: &Evidence<'a>) -> Findings<'a> {
     let e = evidence;
-    // Most failures have two or three; a finding is large, so none is moved that is not given.
-    let mut found = Vec::with_capacity(4);
-    found.extend(host::nothing_listening(e));
-    let nobody = !found.is_empty();
-    found.extend(host::bound_elsewhere(e));
-    found.extend(host::backlog_full(e));
+    let mut found = Findings::new();
+    let mut add = |finding: Option<Finding<'a>>| match finding {
+        Some(finding) => {
+            found.push(finding);
+            true
+        }
+        None => false,
+    };
+    let nobody = add(host::nothing_listening(e));
+    add(host::bound_elsewhere(e));
+    add(host::backlog_full(e));
     let idle = ages::idle_timeout(e);
     let likely_idle = idle.as_ref().is_some_and(|idle| idle.confidence <= Confidence::Likely);
-    found.extend(idle);
-    found.extend(configuration::buffer_too_small(e));
-    found.extend(ages::request_timeout(e));
-    found.extend(history::flapping(e));
-    found.extend(host::restarted(e).or_else(|| history::restarted(e)));
-    found.extend(history::went_away(e, nobody));
-    found.extend(history::never_connected(e));
-    found.extend(configuration::ejected_healthy(e, likely_idle));
-    found.extend(configuration::not_retried(e));
-    found.extend(configuration::single_server(e));
+    add(idle);
+    add(configuration::buffer_too_small(e));
+    add(ages::request_timeout(e));
+    add(history::flapping(e));
+    add(host::restarted(e).or_else(|| history::restarted(e)));
+    add(history::went_away(e, nobody));
+    add(history::never_connected(e));
+    add(configuration::ejected_healthy(e, likely_idle));
+    add(configuration::not_retried(e));
+    add(configuration::single_server(e));
     // What is only possible explains less than what is likely, whatever it is.
     found.sort_by_key(|f| (f.confidence == Confidence::Possible, f.code));
     found
 }
 
-impl Finding {
-    fn new(code: Code, confidence: Confidence, text: String) -> Finding {
-        // Names in it may come from variables.
-        let text = plain(text);
-        let evidence = Facts::new();
+impl<'a> Finding<'a> {
+    fn new(code: Code, confidence: Confidence, text: Phrase<'a>) -> Finding<'a> {
+        let evidence = Facts::default();
         Finding { code, confidence, text, evidence, advice: None, clause: None }
     }
 
-    fn fact(mut self, key: Key, fact: Fact) -> Finding {
+    fn fact(mut self, key: Key, fact: Fact<'a>) -> Finding<'a> {
         debug_assert!(self.code.row().evidence.contains(&key), "{key:?} of {:?}", self.code);
         debug_assert_eq!(fact.kind(), key.kind(), "{key:?}");
         self.evidence.add(key, fact);
         self
     }
 
-    fn count(self, key: Key, count: impl Into<u64>) -> Finding {
+    fn count(self, key: Key, count: impl Into<u64>) -> Finding<'a> {
         self.fact(key, Fact::Count(count.into()))
     }
 
-    fn time(self, key: Key, millis: u64) -> Finding {
+    fn time(self, key: Key, millis: u64) -> Finding<'a> {
         self.fact(key, Fact::Time(Seconds::Millis(millis)))
     }
 
-    fn peer(self, e: &Evidence<'_>) -> Finding {
-        self.fact(Key::Peer, Fact::Text(plain(e.peer()).into()))
+    fn peer(self, e: &Evidence<'a>) -> Finding<'a> {
+        self.fact(Key::Peer, Fact::Text(Part::Name(e.peer())))
     }
 
-    fn advise(mut self, advice: impl Into<Option<String>>) -> Finding {
+    fn advise(mut self, advice: impl Into<Option<Phrase<'a>>>) -> Finding<'a> {
         self.advice = advice.into();
         self
     }
@@ -130,7 +136,7 @@ impl Finding {
         object(out, |o| {
             o.word(key!("code"), self.code.slug());
             o.word(key!("confidence"), self.confidence.slug());
-            o.text(key!("text"), &self.text);
+            o.phrase(key!("text"), &self.text);
             o.object(key!("evidence"), |o| self.evidence.members(o));
         });
     }
@@ -156,15 +162,15 @@ impl<'a> Evidence<'a> {
     }
 
     /// The upstream block, for advice. The name of one only if there is one.
-    fn block(&self) -> Cow<'static, str> {
+    fn block(&self) -> Phrase<'a> {
         match self.upstream.filter(|name| name.len() <= SHORT) {
-            Some(name) if self.context.is_block => ["upstream \"", name, "\""].concat().into(),
-            _ => "the upstream block".into(),
+            Some(name) if self.context.is_block => say!["upstream ", Part::Quoted(name)],
+            _ => say!["the upstream block"],
         }
     }
 
     /// Where the peer's address stands, for advice.
-    fn place(&self) -> Cow<'static, str> {
-        if self.context.is_block { self.block() } else { "nginx's configuration".into() }
+    fn place(&self) -> Phrase<'a> {
+        if self.context.is_block { self.block() } else { say!["nginx's configuration"] }
     }
 }

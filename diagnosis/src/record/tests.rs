@@ -25,13 +25,14 @@ fn findings_follow_the_advice() {
             request: Request::default(),
             outcome: Outcome::Failed,
             upstream: Some("app".into()),
-            module: Some("proxy".into()),
+            module: Some("proxy"),
             request_time: Seconds::Millis(4),
-            own_cause: None,
+            own: None,
             attempts: vec![Shown::Made(attempt.into())],
             peers: &[],
+            context: &Context::default(),
         };
-        Record::new(parts, &Context::default()).unwrap().to_json()
+        Record::new(&parts).unwrap().to_json()
     };
     let directive = Some("proxy_buffer_size");
     let header = Header { size: 9_043, exact: true, limit: 4_096, reserved: 0, directive };

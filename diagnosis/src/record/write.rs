@@ -26,27 +26,27 @@ impl Record<'_> {
 
     fn members(&self, o: &mut Object<'_>) {
         o.number(key!("v"), VERSION);
-        self.request.members(o);
-        o.word(key!("outcome"), self.outcome.slug());
+        self.parts.request.members(o);
+        o.word(key!("outcome"), self.parts.outcome.slug());
         o.word(key!("origin"), self.origin.slug());
         o.word(key!("cause"), self.cause.slug());
         if let Some(phase) = self.phase {
             o.word(key!("phase"), phase.slug());
         }
         o.word(key!("proxy_error"), self.proxy_error);
-        o.text(key!("summary"), &self.summary);
-        o.text(key!("advice"), &self.advice);
+        o.phrase(key!("summary"), &self.summary);
+        o.phrase(key!("advice"), &self.advice);
         if !self.findings.is_empty() {
             o.list(key!("findings"), &self.findings, |out, finding| finding.write_to(out));
         }
-        if let Some(upstream) = &self.upstream {
+        if let Some(upstream) = &self.parts.upstream {
             o.text(key!("upstream"), upstream);
         }
-        if let Some(module) = &self.module {
+        if let Some(module) = self.parts.module {
             o.text(key!("module"), module);
         }
-        o.time(key!("request_time"), self.request_time);
-        o.list(key!("attempts"), &self.attempts, |out, attempt| {
+        o.time(key!("request_time"), self.parts.request_time);
+        o.list(key!("attempts"), &self.parts.attempts, |out, attempt| {
             object(out, |o| attempt.attempt().members(o));
         });
         if !self.peers.is_empty() {

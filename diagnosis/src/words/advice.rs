@@ -1,8 +1,7 @@
 //! What to do first.
 
-use std::borrow::Cow;
-
-use super::{Facts, buffer, for_module, plain};
+use super::phrase::{Part, Phrase, say};
+use super::{Facts, buffer};
 use crate::cause::{Cause, Phase};
 use crate::outcome::Outcome;
 use crate::tls;
@@ -25,17 +24,13 @@ const KILLED_OR_BETWEEN: &str = "Look for a crash or a worker that was killed (o
 /// and what was seen of it.
 ///
 /// `concluded` is that of the strongest finding.
-pub(crate) fn advice(facts: &Facts<'_>, concluded: Option<String>) -> String {
-    let advice = concluded.or_else(|| particular(facts)).map(Cow::Owned);
-    plain(advice.unwrap_or_else(|| from_table(facts)))
+pub(crate) fn advice<'a>(facts: &Facts<'_, 'a>, concluded: Option<Phrase<'a>>) -> Phrase<'a> {
+    let advice = concluded.or_else(|| particular(facts));
+    // What the table says, which knows nothing but the cause.
+    advice.unwrap_or_else(|| facts.from_table(facts.cause.row().advice))
 }
 
-/// What the table says, which knows nothing but the cause.
-fn from_table<'a>(facts: &Facts<'a>) -> Cow<'a, str> {
-    for_module(facts.cause.row().advice, facts.module)
-}
-
-fn particular(facts: &Facts<'_>) -> Option<String> {
+fn particular<'a>(facts: &Facts<'_, 'a>) -> Option<Phrase<'a>> {
     let failed = facts.failed;
     let text = match facts.cause {
         Cause::HeaderTooBig => return Some(buffer::advice(failed.header.as_ref()?)),
@@ -44,63 +39,75 @@ fn particular(facts: &Facts<'_>) -> Option<String> {
             // It resets what it has not read (RFC 1122, section 4.2.2.13). PHP never reads what
             // ends the request.
             if failed.errno.is_some() && facts.module != Some("fastcgi") {
-                return Some(NOT_READ.to_owned());
+                return Some(say![Part::Ours(NOT_READ)]);
             }
-            KILLED.to_owned()
+            say![Part::Ours(KILLED)]
         }
         // A port that wants TLS closes at once.
-        Cause::ClosedBeforeResponse => worked_on(failed).map(|_| KILLED.to_owned())?,
+        Cause::ClosedBeforeResponse => {
+            worked_on(failed)?;
+            say![Part::Ours(KILLED)]
+        }
         Cause::ConnectionReset if matches!(failed.phase, Some(Phase::Send | Phase::Header)) => {
-            match worked_on(failed) {
-                _ if facts.is_unix() => KILLED.to_owned(),
-                Some(_) => KILLED_OR_BETWEEN.to_owned(),
-                None => return None,
+            let worked_on = worked_on(failed);
+            if facts.is_unix() {
+                say![Part::Ours(KILLED)]
+            } else {
+                worked_on?;
+                say![Part::Ours(KILLED_OR_BETWEEN)]
             }
         }
-        Cause::ConnectionRefused if facts.is_unix() => {
+        Cause::ConnectionRefused if facts.is_unix() => say![
             "The socket file is there and nobody listens: start the upstream (ss -lx shows who does)."
-                .to_owned()
-        }
-        Cause::ConnectionTimedOut => format!(
-            "Try {} from this host: a firewall, a wrong address, a dead host or a full accept queue. Raise proxy_connect_timeout only for a slow network.",
-            try_to_connect(facts)
-        ),
-        Cause::ResponseTimedOut if failed.arrived == Some(false) => format!(
-            "The upstream's host does not acknowledge what is sent: see whether it is up and reachable ({}), and whether a device between lost the connection.",
-            try_to_connect(facts)
-        ),
+        ],
+        Cause::ConnectionTimedOut => say![
+            "Try ",
+            try_to_connect(facts),
+            " from this host: a firewall, a wrong address, a dead host or a full accept queue. Raise proxy_connect_timeout only for a slow network.",
+        ],
+        Cause::ResponseTimedOut if failed.arrived == Some(false) => say![
+            "The upstream's host does not acknowledge what is sent: see whether it is up and reachable (",
+            try_to_connect(facts),
+            "), and whether a device between lost the connection.",
+        ],
         // Names the directive to change to, not that of the module in use.
         Cause::ProtocolMismatch if failed.mismatch.is_some() => {
-            return failed.mismatch.map(|mismatch| mismatch.advice().to_owned());
+            return failed.mismatch.map(|mismatch| say![Part::Ours(mismatch.advice())]);
         }
-        Cause::ProtocolMismatch if failed.phase == Some(Phase::Tls) => tls::NO_TLS_ADVICE.to_owned(),
-        Cause::TlsAlertReceived => tls::alert_advice(failed.tls.as_ref()?.alert?)?.to_owned(),
-        Cause::BodyTimedOut if facts.is_tunnel() => {
+        Cause::ProtocolMismatch if failed.phase == Some(Phase::Tls) => {
+            say![Part::Ours(tls::NO_TLS_ADVICE)]
+        }
+        Cause::TlsAlertReceived => {
+            say![Part::Ours(tls::alert_advice(failed.tls.as_ref()?.alert?)?)]
+        }
+        Cause::BodyTimedOut if facts.is_tunnel() => say![
             "Have the client or the upstream send pings (WebSocket has them) more often than proxy_read_timeout, or raise proxy_read_timeout."
-                .to_owned()
-        }
-        Cause::NoLiveUpstreams if facts.all_down() => {
-            "Every server of this upstream is marked \"down\" in the configuration: take that from one of them."
-                .to_owned()
-        }
-        Cause::UpstreamResponse if facts.outcome == Outcome::Masked => format!(
-            "Look at the upstream's own log for the {}; the client got another answer (an error_page, or another server's).",
-            failed.status?
-        ),
+        ],
+        Cause::NoLiveUpstreams if facts.all_down() => say![
+            "Every server of this upstream is marked ",
+            Part::Quoted("down"),
+            " in the configuration: take that from one of them."
+        ],
+        Cause::UpstreamResponse if facts.outcome == Outcome::Masked => say![
+            "Look at the upstream's own log for the ",
+            u64::from(failed.status?),
+            "; the client got another answer (an error_page, or another server's)."
+        ],
         Cause::UpstreamResponse if facts.outcome == Outcome::Aborted => {
-            format!("Look at the upstream's own log for the {}.", failed.status?)
+            say!["Look at the upstream's own log for the ", u64::from(failed.status?), "."]
         }
         _ => return None,
     };
-    Some(for_module(text, facts.module).into_owned())
+    Some(text.for_module(facts.module))
 }
 
 /// A command that does what nginx could not do.
-fn try_to_connect(facts: &Facts<'_>) -> String {
-    let address =
-        facts.failed.peer.as_deref().and_then(|peer| peer.parse::<std::net::SocketAddr>().ok());
-    match address {
-        Some(address) => format!("nc -vz {} {}", address.ip(), address.port()),
-        None => "nc -vz to that address".to_owned(),
+fn try_to_connect<'a>(facts: &Facts<'_, 'a>) -> Phrase<'a> {
+    let peer = facts.failed.peer.as_deref();
+    match peer.and_then(|peer| peer.parse::<std::net::SocketAddr>().ok()) {
+        Some(address) => {
+            say!["nc -vz ", Part::Address(address.ip()), " ", u64::from(address.port()),]
+        }
+        None => say!["nc -vz to that address"],
     }
 }

@@ -1,5 +1,7 @@
 //! The size of the buffer that a response header needs.
 
+use super::numbers::Number;
+use super::phrase::{Phrase, say};
 use crate::record::Header;
 
 /// Page size that nginx's buffer directives default to, and the step values are given in.
@@ -20,45 +22,39 @@ fn value(header: &Header) -> u64 {
 }
 
 /// The value to set, as it is written in the configuration.
-pub(crate) fn size_to_set(header: &Header) -> String {
-    format!("{}k", value(header) / 1_024)
+pub(crate) fn size_to_set(header: &Header) -> Number {
+    Number::Kilobytes(value(header) / 1_024)
 }
 
 /// What of the limit the header cannot use, as a part of a sentence.
-pub(crate) fn cache_part(header: &Header) -> String {
-    match header.reserved {
-        0 => String::new(),
-        reserved => format!(", {reserved} of which the cache needs"),
-    }
+pub(crate) fn cache_part<'a>(header: &Header) -> Option<Phrase<'a>> {
+    (header.reserved > 0).then(|| say![", ", header.reserved, " of which the cache needs"])
 }
 
 /// What to do about a header that is too big.
-pub(crate) fn advice(header: &Header) -> String {
+pub(crate) fn advice<'a>(header: &Header) -> Phrase<'a> {
     let directive = header.directive.unwrap_or("proxy_buffer_size");
     let (value, size) = (value(header), size_to_set(header));
-    let mut advice = if header.exact {
-        format!("Set {directive} {size}; ")
-    } else {
-        format!("Set {directive} to at least {size}: the header's end was not seen; ")
-    };
     let module = directive.strip_suffix("_buffer_size").unwrap_or_default();
     let with_buffers = WITH_BUFFERS.contains(&module);
-    if value > LARGEST_WITH_DEFAULT_BUFFERS && with_buffers {
-        advice.push_str(&format!("with it {module}_buffers 8 {size}; "));
-    }
-    advice
-        .push_str("or make the upstream send less, large Set-Cookie headers are the usual reason.");
+    let set = if header.exact {
+        say!["Set ", directive, " ", size, "; "]
+    } else {
+        say!["Set ", directive, " to at least ", size, ": the header's end was not seen; "]
+    };
+    let buffers = (value > LARGEST_WITH_DEFAULT_BUFFERS && with_buffers)
+        .then(|| say!["with it ", module, "_buffers 8 ", size, "; "]);
     // By default it follows; one that is set may not be smaller than a buffer (as above).
-    if value > 2 * STEP && with_buffers {
-        let note =
-            format!(" Where {module}_busy_buffers_size is set, it has to be {size} or more.");
-        let short = advice.len().saturating_add(note.len()) <= super::LONGEST;
-        if !short {
-            advice = advice.replace(", large Set-Cookie headers are the usual reason", "");
-        }
-        advice.push_str(&note);
+    let note = (value > 2 * STEP && with_buffers).then(|| {
+        say![" Where ", module, "_busy_buffers_size is set, it has to be ", size, " or more."]
+    });
+    let less = say!["or make the upstream send less"];
+    let reason = ", large Set-Cookie headers are the usual reason";
+    let whole = say![set.clone(), buffers.clone(), less.clone(), reason, ".", note.clone()];
+    if note.is_none() || whole.len() <= super::LONGEST {
+        return whole;
     }
-    advice
+    say![set, buffers, less, ".", note]
 }
 
 #[cfg(test)]
@@ -123,7 +119,8 @@ mod tests {
                 "Set fastcgi_buffer_size to at least 72k: the header's end was not seen; with it fastcgi_buffers 8 72k; or make the upstream send less. Where fastcgi_busy_buffers_size is set, it has to be 72k or more.",
             ),
         ] {
-            assert_eq!(advice(&header(size, exact, reserved, module)), says);
+            let said = advice(&header(size, exact, reserved, module));
+            assert_eq!(said.to_string(), says);
         }
     }
 
@@ -135,7 +132,7 @@ mod tests {
                 let header = header(size, true, reserved, "fastcgi");
                 let (needs, value) = (size + reserved, value(&header));
                 assert!(value > needs.max(header.limit) && value <= needs.max(header.limit) + STEP);
-                assert_eq!(format!("{}k", value / 1_024), size_to_set(&header));
+                assert_eq!(Number::Kilobytes(value / 1_024), size_to_set(&header));
                 assert!(advice(&header).len() <= crate::words::LONGEST);
             }
         }

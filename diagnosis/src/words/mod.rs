@@ -3,6 +3,7 @@
 mod advice;
 pub(crate) mod buffer;
 pub(crate) mod numbers;
+pub(crate) mod phrase;
 mod quoted;
 mod summary;
 #[cfg(test)]
@@ -11,11 +12,10 @@ mod tests;
 pub(crate) use advice::advice;
 pub(crate) use summary::summary;
 
-use std::borrow::Cow;
+use phrase::Phrase;
 
 use crate::cause::Cause;
 use crate::findings::Finding;
-use crate::json::is_printable_ascii;
 use crate::outcome::Outcome;
 use crate::peer::State;
 use crate::record::{Attempt, PeerReport};
@@ -25,7 +25,7 @@ pub(crate) const LONGEST: usize = 200;
 
 /// What is put into words.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Facts<'a> {
+pub(crate) struct Facts<'f, 'a> {
     /// The cause of the verdict.
     pub(crate) cause: Cause,
     /// The attempt that the verdict is of. Without one, the request's status stands in it.
@@ -41,10 +41,10 @@ pub(crate) struct Facts<'a> {
     /// The peers of the group, where none of them could be chosen.
     pub(crate) peers: &'a [PeerReport],
     /// What is concluded.
-    pub(crate) findings: &'a [Finding],
+    pub(crate) findings: &'f [Finding<'a>],
 }
 
-impl<'a> Facts<'a> {
+impl<'a> Facts<'_, 'a> {
     fn peer(&self) -> &'a str {
         self.failed.peer.as_deref().or(self.upstream).unwrap_or("the upstream")
     }
@@ -63,20 +63,11 @@ impl<'a> Facts<'a> {
     fn all_down(&self) -> bool {
         !self.peers.is_empty() && self.peers.iter().all(|peer| peer.state == State::Down)
     }
-}
 
-/// A text for a response header: names in it may come from variables.
-pub(crate) fn plain<'a>(text: impl Into<Cow<'a, str>>) -> String {
-    let text = text.into();
-    if is_printable_ascii(&text) { text.into_owned() } else { text.replace(char::is_control, "?") }
-}
-
-/// The tables name the directives of the proxy module; those of the others are called alike.
-pub(crate) fn for_module<'a>(text: impl Into<Cow<'a, str>>, module: Option<&str>) -> Cow<'a, str> {
-    match module {
-        Some(name @ ("fastcgi" | "uwsgi" | "scgi" | "grpc" | "memcached")) => {
-            text.into().replace("proxy_", &format!("{name}_")).into()
-        }
-        _ => text.into(),
+    /// A text of the table's, which names the directives of the proxy module.
+    fn from_table(&self, text: &'static str) -> Phrase<'a> {
+        let mut phrase = Phrase::default();
+        phrase.push(phrase::Part::Ours(text));
+        phrase.for_module(self.module)
     }
 }

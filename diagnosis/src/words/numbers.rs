@@ -1,59 +1,88 @@
-//! Numbers as people read them. Times are milliseconds.
+//! Numbers as people read them.
 
-/// How long something took or how long ago it was: to a part of a second, then to the minute, the
-/// hour, the day.
-pub(crate) fn span(ms: u64) -> String {
+use crate::json;
+
+/// A number in a text. Times are milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Number {
+    /// As it is.
+    Count(u64),
+    /// How often.
+    Times(u64),
+    /// How long something took or how long ago it was: to a part of a second, then to the minute,
+    /// the hour, the day.
+    Span(u64),
+    /// Seconds with two decimals: an age at which something happened once.
+    Hundredths(u64),
+    /// Seconds with one decimal.
+    Tenths(u64),
+    /// A timeout that was measured. Timeouts are configured in whole seconds, and measured a little
+    /// late: a fiftieth, or a tenth of a second, is taken for that.
+    Timeout(u64),
+    /// The largest sensible time below one, as it is written in nginx's configuration.
+    Setting(u64),
+    /// A size in kilobytes, as it is written there.
+    Kilobytes(u64),
+}
+
+impl Number {
+    /// Writes it.
+    pub(crate) fn write_to(self, out: &mut Vec<u8>) {
+        match self {
+            Number::Count(n) => json::number(out, n),
+            Number::Times(1) => out.extend_from_slice(b"once"),
+            Number::Times(2) => out.extend_from_slice(b"twice"),
+            Number::Times(n) => with_unit(out, n, " times"),
+            Number::Span(ms) => span(out, ms),
+            Number::Hundredths(ms) => {
+                let hundredths = rounded(ms, 10);
+                json::number(out, hundredths / 100);
+                let digit = |n: u64| b'0'.wrapping_add((n % 10) as u8);
+                out.extend_from_slice(&[b'.', digit(hundredths / 10), digit(hundredths)]);
+            }
+            Number::Tenths(ms) => {
+                let tenths = rounded(ms, 100);
+                json::number(out, tenths / 10);
+                out.push(b'.');
+                json::number(out, tenths % 10);
+            }
+            Number::Timeout(ms) => {
+                let whole = rounded(ms, 1_000);
+                if whole > 0 && whole.saturating_mul(1_000).abs_diff(ms) <= (ms / 50).max(100) {
+                    with_unit(out, whole, " s");
+                } else {
+                    Number::Tenths(ms).write_to(out);
+                    out.extend_from_slice(b" s");
+                }
+            }
+            // What nginx closes last must be on its way before the upstream's time is over.
+            Number::Setting(ms) => match ms.saturating_sub(200) / 1_000 {
+                0 => with_unit(out, ms / 2, "ms"),
+                seconds => with_unit(out, seconds, "s"),
+            },
+            Number::Kilobytes(n) => with_unit(out, n, "k"),
+        }
+    }
+}
+
+fn with_unit(out: &mut Vec<u8>, number: u64, unit: &str) {
+    json::number(out, number);
+    out.extend_from_slice(unit.as_bytes());
+}
+
+fn span(out: &mut Vec<u8>, ms: u64) {
     const MINUTE: u64 = 60_000;
     const HOUR: u64 = 60 * MINUTE;
     const DAY: u64 = 24 * HOUR;
-    match ms {
-        0..1_000 => format!("{} s", hundredths(ms)),
-        1_000..120_000 => format!("{} s", tenths(ms)),
-        120_000..7_200_000 => format!("{} min", rounded(ms, MINUTE)),
-        7_200_000..172_800_000 => format!("{} h", rounded(ms, HOUR)),
-        _ => format!("{} days", rounded(ms, DAY)),
-    }
-}
-
-/// Seconds with two decimals: an age at which something happened once.
-pub(crate) fn hundredths(ms: u64) -> String {
-    let hundredths = rounded(ms, 10);
-    format!("{}.{:02}", hundredths / 100, hundredths % 100)
-}
-
-/// Seconds with one decimal.
-pub(crate) fn tenths(ms: u64) -> String {
-    let tenths = rounded(ms, 100);
-    format!("{}.{}", tenths / 10, tenths % 10)
-}
-
-/// A timeout that was measured. Timeouts are configured in whole seconds, and measured a little
-/// late: a fiftieth, or a tenth of a second, is taken for that.
-pub(crate) fn as_timeout(ms: u64) -> String {
-    let whole = rounded(ms, 1_000);
-    if whole > 0 && whole.saturating_mul(1_000).abs_diff(ms) <= (ms / 50).max(100) {
-        format!("{whole} s")
-    } else {
-        format!("{} s", tenths(ms))
-    }
-}
-
-/// The largest sensible time below one, as it is written in nginx's configuration.
-pub(crate) fn as_set(ms: u64) -> String {
-    // What nginx closes last must be on its way before the upstream's time is over.
-    match ms.saturating_sub(200) / 1_000 {
-        0 => format!("{}ms", ms / 2),
-        seconds => format!("{seconds}s"),
-    }
-}
-
-/// How often.
-pub(crate) fn times(n: u64) -> String {
-    match n {
-        1 => "once".to_owned(),
-        2 => "twice".to_owned(),
-        n => format!("{n} times"),
-    }
+    let (number, unit) = match ms {
+        0..1_000 => (Number::Hundredths(ms), " s"),
+        1_000..120_000 => (Number::Tenths(ms), " s"),
+        120_000..7_200_000 => (Number::Count(rounded(ms, MINUTE)), " min"),
+        7_200_000..172_800_000 => (Number::Count(rounded(ms, HOUR)), " h"),
+        _ => (Number::Count(rounded(ms, DAY)), " days"),
+    };
+    number.write_to(out);
+    out.extend_from_slice(unit.as_bytes());
 }
 
 fn rounded(value: u64, unit: u64) -> u64 {
@@ -63,6 +92,12 @@ fn rounded(value: u64, unit: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn written(number: Number) -> String {
+        let mut out = Vec::new();
+        number.write_to(&mut out);
+        String::from_utf8(out).unwrap()
+    }
 
     #[test]
     fn times_are_read_by_people() {
@@ -77,17 +112,22 @@ mod tests {
             (172_799_000, "48 h"),
             (172_800_000, "2 days"),
         ] {
-            assert_eq!(span(ms), words);
+            assert_eq!(written(Number::Span(ms)), words);
         }
-        assert_eq!(
-            (hundredths(5_003), hundredths(995), hundredths(999)),
-            ("5.00".into(), "1.00".into(), "1.00".into())
-        );
-        assert_eq!((tenths(4_950), tenths(99)), ("5.0".into(), "0.1".into()));
-        assert_eq!(
-            (times(1), times(2), times(3)),
-            ("once".into(), "twice".into(), "3 times".into())
-        );
+        for (number, words) in [
+            (Number::Hundredths(5_003), "5.00"),
+            (Number::Hundredths(5_070), "5.07"),
+            (Number::Hundredths(995), "1.00"),
+            (Number::Hundredths(999), "1.00"),
+            (Number::Tenths(4_950), "5.0"),
+            (Number::Tenths(99), "0.1"),
+            (Number::Times(1), "once"),
+            (Number::Times(2), "twice"),
+            (Number::Times(3), "3 times"),
+            (Number::Kilobytes(12), "12k"),
+        ] {
+            assert_eq!(written(number), words);
+        }
     }
 
     /// Guards against a timeout that nobody configured, and a value that still loses the race.
@@ -102,7 +142,8 @@ mod tests {
             (1_000, "1 s", "500ms"),
             (75_000, "75 s", "74s"),
         ] {
-            assert_eq!((as_timeout(ms), as_set(ms)), (timeout.to_owned(), set.to_owned()), "{ms}");
+            let both = (written(Number::Timeout(ms)), written(Number::Setting(ms)));
+            assert_eq!(both, (timeout.to_owned(), set.to_owned()), "{ms}");
         }
     }
 }

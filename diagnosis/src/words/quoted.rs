@@ -1,6 +1,8 @@
 //! Names that nginx's messages quote. Clients and upstreams choose them: only what stands where
 //! nginx quotes is taken, bounded, and what it says decides nothing.
 
+use super::phrase::{Part, Phrase, say};
+
 /// Characters of a name that are shown.
 const SHOWN: usize = 64;
 
@@ -20,17 +22,17 @@ const HEADERS: &[(&str, &str)] = &[
 const BOTH_LENGTHS: &str = "upstream sent \"Content-Length\" and \"Transfer-Encoding\" headers";
 
 /// What an upstream sent that is no valid header, for `invalid_header`.
-pub(super) fn header(message: &str) -> Option<String> {
+pub(super) fn header(message: &str) -> Option<Phrase<'_>> {
     if message.starts_with(BOTH_LENGTHS) {
-        return Some("Content-Length and Transfer-Encoding together".to_owned());
+        return Some(say!["Content-Length and Transfer-Encoding together"]);
     }
     HEADERS.iter().find_map(|(begins, words)| {
-        Some(format!("{words}{}", quotation(message.strip_prefix(begins)?)?))
+        Some(say![Part::Ours(words), quotation(message.strip_prefix(begins)?)?])
     })
 }
 
 /// The name that a certificate is not for (`ngx_http_upstream_ssl_handshake`).
-pub(super) fn certificate_name(message: &str) -> Option<String> {
+pub(super) fn certificate_name(message: &str) -> Option<Phrase<'_>> {
     quotation(message.strip_prefix(NAME)?)
 }
 
@@ -38,10 +40,10 @@ const NAME: &str = "upstream SSL certificate does not match \"";
 
 /// What is wrong with the address that a pass directive was given (`ngx_http_proxy_eval` and its
 /// like, `ngx_parse_url`), and the address.
-pub(super) fn url(message: &str) -> Option<String> {
+pub(super) fn url(message: &str) -> Option<Phrase<'_>> {
     REASONS.iter().find_map(|begins| {
         let reason = begins.strip_suffix(" \"")?.trim_end_matches(" upstream");
-        Some(format!("{reason} {}", quotation(message.strip_prefix(begins)?)?))
+        Some(say![Part::Ours(reason), " ", quotation(message.strip_prefix(begins)?)?])
     })
 }
 
@@ -61,19 +63,31 @@ const REASONS: &[&str] = &[
 
 /// What stands before the next quotation mark, in quotation marks. One that a hostile name
 /// contains ends it: what follows could pretend to be nginx's.
-fn quotation(text: &str) -> Option<String> {
+fn quotation(text: &str) -> Option<Phrase<'_>> {
     let (name, _) = text.split_once('"')?;
-    let mut shown: String = name.chars().take(SHOWN).collect();
-    if shown.len() < name.len() {
-        shown.push('…');
-    }
-    Some(format!("\"{}\"", shown.replace(char::is_control, "?")))
+    let cut = name.char_indices().nth(SHOWN).and_then(|(end, _)| name.get(..end));
+    Some(match cut {
+        Some(begin) => say![Part::Mark, begin, "…", Part::Mark],
+        None => say![Part::Quoted(name)],
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::message::{self, Kind};
+
+    fn header(message: &str) -> Option<String> {
+        super::header(message).map(|said| said.to_string())
+    }
+
+    fn certificate_name(message: &str) -> Option<String> {
+        super::certificate_name(message).map(|said| said.to_string())
+    }
+
+    fn url(message: &str) -> Option<String> {
+        super::url(message).map(|said| said.to_string())
+    }
 
     #[test]
     fn names_are_taken_from_where_nginx_quotes() {

@@ -3,8 +3,9 @@
 use nix::errno::Errno;
 
 use super::buffer::cache_part;
-use super::numbers::hundredths;
-use super::{Facts, for_module, plain, quoted};
+use super::numbers::Number::Hundredths;
+use super::phrase::{Part, Phrase, also, say};
+use super::{Facts, quoted};
 use crate::cause::{Cause, Phase};
 use crate::outcome::Outcome;
 use crate::peer::State;
@@ -17,50 +18,46 @@ use crate::zone::{idle, since_sent, worked_on};
 /// What `$status` shows where the response had no status line (`NGX_HTTP_VERSION_9`).
 const NO_STATUS_LINE: u16 = 9;
 
-/// Room for what most sentences get behind what happened: a clause.
-const USUAL: usize = 64;
-
 /// One sentence with the numbers in it, and what the client got if that was no error.
-pub(crate) fn summary(facts: &Facts<'_>) -> String {
+pub(crate) fn summary<'a>(facts: &Facts<'_, 'a>) -> Phrase<'a> {
     let failed = facts.failed;
     let mut sentence = particular(facts).unwrap_or_else(|| meaning(facts));
-    sentence.reserve(USUAL);
     // A timeout says so in words: its errno is nginx's own (`NGX_ETIMEDOUT`).
     if let Some(name) = failed.errname()
         && failed.errno != Some(Errno::ETIMEDOUT as i32)
     {
-        [" (", name, ")"].iter().for_each(|part| sentence.push_str(part));
+        also!(sentence, " (", Part::Ours(name), ")");
     }
     if let Some(clause) = facts.findings.iter().find_map(|finding| finding.clause.as_deref()) {
-        sentence.push_str("; ");
-        sentence.push_str(clause);
+        also!(sentence, "; ", clause.clone());
     }
-    sentence.push('.');
+    also!(sentence, ".");
     if facts.status == NO_STATUS_LINE {
-        sentence.push_str(" The client got it as a response of HTTP/0.9.");
+        also!(sentence, " The client got it as a response of HTTP/0.9.");
     }
     if facts.outcome == Outcome::Masked {
         match facts.status {
             0 => {}
-            200..=299 => sentence.push_str(" The client was served all the same."),
-            status => sentence.push_str(&format!(" The client got {status}.")),
+            200..=299 => also!(sentence, " The client was served all the same."),
+            status => also!(sentence, " The client got ", u64::from(status), "."),
         }
     }
-    capitalised(plain(sentence))
+    sentence.capitalised()
 }
 
 /// What the cause means, from the table.
-fn meaning(facts: &Facts<'_>) -> String {
-    let meaning = for_module(facts.cause.row().meaning, facts.module);
-    let parts = meaning.split_once('{');
-    match parts.and_then(|(before, after)| Some((before, after.strip_prefix("peer}")?))) {
-        Some((before, after)) => [before, facts.peer(), after].concat(),
-        None => meaning.into_owned(),
-    }
+fn meaning<'a>(facts: &Facts<'_, 'a>) -> Phrase<'a> {
+    let meaning = facts.cause.row().meaning;
+    let (before, after) = meaning.split_once("{peer}").unzip();
+    say![
+        facts.from_table(before.unwrap_or(meaning)),
+        before.map(|_| facts.peer()),
+        after.map(|after| facts.from_table(after)),
+    ]
 }
 
 /// What can be said with what was seen.
-fn particular(facts: &Facts<'_>) -> Option<String> {
+fn particular<'a>(facts: &Facts<'_, 'a>) -> Option<Phrase<'a>> {
     let (failed, peer) = (facts.failed, facts.peer());
     let message = failed.message.as_deref();
     Some(match facts.cause {
@@ -68,182 +65,207 @@ fn particular(facts: &Facts<'_>) -> Option<String> {
         Cause::KeepaliveRace => keepalive_race(peer, failed),
         Cause::ClosedBeforeResponse => {
             let after = after_request(since_sent(failed)?);
-            format!("{peer} closed the connection without sending a byte, {after}")
+            say![peer, " closed the connection without sending a byte, ", after]
         }
         Cause::ConnectionTimedOut => {
-            format!(
-                "{peer} did not answer the connection attempt within {} s",
-                failed.connect_time?
-            )
+            let time = failed.connect_time?;
+            say![peer, " did not answer the connection attempt within ", time, " s"]
         }
         Cause::SendTimedOut | Cause::ResponseTimedOut | Cause::BodyTimedOut => timed_out(facts)?,
         Cause::ClosedInHeader => {
             let size = failed.header.as_ref()?.size;
-            let after = since_sent(failed).map(|time| format!(", {}", after_request(time)));
-            let after = after.unwrap_or_default();
-            format!("{peer} closed the connection after {size} bytes of the response header{after}")
+            let after = since_sent(failed).map(|time| say![", ", after_request(time)]);
+            say![
+                peer,
+                " closed the connection after ",
+                size,
+                " bytes of the response header",
+                after
+            ]
         }
         Cause::ConnectionReset => reset(peer, failed)?,
         Cause::ResponseTruncated => {
-            format!("{}, after {} bytes of the response", meaning(facts), failed.bytes_received?)
+            let received = failed.bytes_received?;
+            say![meaning(facts), ", after ", received, " bytes of the response"]
         }
-        Cause::InvalidHeader => format!("{peer} sent {}", quoted::header(message?)?),
-        Cause::InvalidUpstreamUrl => format!("{}: {}", meaning(facts), quoted::url(message?)?),
+        Cause::InvalidHeader => say![peer, " sent ", quoted::header(message?)?],
+        Cause::InvalidUpstreamUrl => say![meaning(facts), ": ", quoted::url(message?)?],
         Cause::TlsNameMismatch => {
             let name = quoted::certificate_name(message?)?;
-            format!("{peer} presented a certificate that is not for {name}")
+            say![peer, " presented a certificate that is not for ", name]
         }
         Cause::TlsAlertReceived => {
             let alert = failed.tls.as_ref()?.alert?;
-            let name = tls::alert_name(alert).map(|name| format!("{name} ")).unwrap_or_default();
-            format!("{peer} ended the TLS handshake with the alert {name}({alert})")
+            let name = tls::alert_name(alert).map(|name| say![Part::Ours(name), " "]);
+            let number = u64::from(alert);
+            say![peer, " ended the TLS handshake with the alert ", name, "(", number, ")"]
         }
         Cause::TlsCertificateError => {
-            format!("{}: {}", meaning(facts), failed.tls.as_ref()?.verify.as_ref()?)
+            let verify = failed.tls.as_ref()?.verify.as_deref()?;
+            say![meaning(facts), ": ", verify]
         }
         Cause::ProtocolMismatch => match failed.mismatch {
             Some(Mismatch { found, expected }) => {
-                format!("{peer} speaks {}, not {expected}", found.name)
+                say![peer, " speaks ", Part::Ours(found.name), ", not ", Part::Ours(expected)]
             }
-            None => format!(
-                "{peer} answered the TLS handshake with what is no TLS: it speaks another protocol"
-            ),
+            None => say![
+                peer,
+                " answered the TLS handshake with what is no TLS: it speaks another protocol"
+            ],
         },
-        Cause::UpstreamResponse => format!("{peer} answered {} itself", failed.status?),
-        Cause::CachedError => {
-            format!("the {} is that of an earlier request: nginx's cache kept it", failed.status?)
-        }
-        Cause::LocalReturn => format!(
-            "the {} was made by nginx's configuration or another module, not by a failing upstream",
-            failed.status?
-        ),
+        Cause::UpstreamResponse => say![peer, " answered ", u64::from(failed.status?), " itself"],
+        Cause::CachedError => say![
+            "the ",
+            u64::from(failed.status?),
+            " is that of an earlier request: nginx's cache kept it"
+        ],
+        Cause::LocalReturn => say![
+            "the ",
+            u64::from(failed.status?),
+            " was made by nginx's configuration or another module, not by a failing upstream"
+        ],
         Cause::DnsNoResolver | Cause::DnsNotFound | Cause::DnsTimedOut | Cause::DnsFailure => {
-            format!("{} could not be resolved: {}", facts.upstream?, meaning(facts))
+            say![facts.upstream?, " could not be resolved: ", meaning(facts)]
         }
         Cause::NoLiveUpstreams | Cause::MaxConnsReached => {
             let why = none_left(facts.peers).unwrap_or_else(|| meaning(facts));
-            format!("upstream \"{}\": {why}", facts.upstream?)
+            say!["upstream ", Part::Quoted(facts.upstream?), ": ", why]
         }
-        Cause::Unknown => format!("{}: {}", meaning(facts), message?),
+        Cause::Unknown => say![meaning(facts), ": ", message?],
         _ => return None,
     })
 }
 
-fn header_too_big(peer: &str, header: &Header) -> String {
-    let Header { size, exact, limit, directive, .. } = header;
-    let bound = if *exact { "" } else { "at least " };
-    let buffer = directive.unwrap_or("nginx's buffer");
-    let cache = cache_part(header);
-    format!("{peer} sent a response header of {bound}{size} bytes; {buffer} is {limit}{cache}")
+fn header_too_big<'a>(peer: &'a str, header: &Header) -> Phrase<'a> {
+    let Header { size, exact, limit, directive, .. } = *header;
+    let bound = if exact { "" } else { "at least " };
+    say![
+        peer,
+        " sent a response header of ",
+        Part::Ours(bound),
+        size,
+        " bytes; ",
+        Part::Ours(directive.unwrap_or("nginx's buffer")),
+        " is ",
+        limit,
+        cache_part(header),
+    ]
 }
 
-fn keepalive_race(peer: &str, failed: &Attempt) -> String {
-    let did = if failed.errno.is_some() { "reset" } else { "closed" };
+fn keepalive_race<'a>(peer: &'a str, failed: &Attempt) -> Phrase<'a> {
+    let did = Part::Ours(if failed.errno.is_some() { "reset" } else { "closed" });
     if let Some(time) = worked_on(failed) {
         let after = after_request(time);
-        return format!("{peer} {did} a reused connection {after}, before sending a byte");
+        return say![peer, " ", did, " a reused connection ", after, ", before sending a byte"];
     }
     match idle(failed) {
-        Some(idle) => format!(
-            "{peer} {did} a reused connection {} s after its last response, before sending a byte",
-            hundredths(idle)
-        ),
-        None => format!("{peer} {did} a reused connection before sending a byte of the response"),
+        Some(idle) => say![
+            peer,
+            " ",
+            did,
+            " a reused connection ",
+            Hundredths(idle),
+            " s after its last response, before sending a byte",
+        ],
+        None => say![peer, " ", did, " a reused connection before sending a byte of the response",],
     }
 }
 
 /// Before the response was complete in its header.
-fn reset(peer: &str, failed: &Attempt) -> Option<String> {
-    let did = format!("{peer} reset the connection");
+fn reset<'a>(peer: &'a str, failed: &Attempt) -> Option<Phrase<'a>> {
+    let did = say![peer, " reset the connection"];
     if failed.phase == Some(Phase::Send) {
-        return Some(format!(
-            "{did} when {} bytes of the request had been sent",
-            failed.bytes_sent?
-        ));
+        let sent = failed.bytes_sent?;
+        return Some(say![did, " when ", sent, " bytes of the request had been sent"]);
     }
     let got = match failed.bytes_received.filter(|_| failed.phase == Some(Phase::Header))? {
-        0 => "before sending a byte".to_owned(),
-        _ => format!("after {} bytes of the response header", failed.header.as_ref()?.size),
+        0 => say!["before sending a byte"],
+        _ => say!["after ", failed.header.as_ref()?.size, " bytes of the response header"],
     };
     Some(match since_sent(failed) {
-        Some(time) => format!("{did} {}, {got}", after_request(time)),
-        None => format!("{did} {got}"),
+        Some(time) => say![did, " ", after_request(time), ", ", got],
+        None => say![did, " ", got],
     })
 }
 
-fn after_request(time: u64) -> String {
-    format!("{} s after the request was sent", hundredths(time))
+fn after_request<'a>(time: u64) -> Phrase<'a> {
+    say![Hundredths(time), " s after the request was sent"]
 }
 
 /// nginx's timers: `proxy_send_timeout` and `proxy_read_timeout`.
-fn timed_out(facts: &Facts<'_>) -> Option<String> {
+fn timed_out<'a>(facts: &Facts<'_, 'a>) -> Option<Phrase<'a>> {
     let (failed, peer) = (facts.failed, facts.peer());
     let sentence = match facts.cause {
-        Cause::SendTimedOut => format!(
-            "{peer} stopped taking the request: after {} bytes it took no more within proxy_send_timeout, {} s in all",
-            failed.bytes_sent?, failed.elapsed?
-        ),
+        Cause::SendTimedOut => say![
+            peer,
+            " stopped taking the request: after ",
+            failed.bytes_sent?,
+            " bytes it took no more within proxy_send_timeout, ",
+            failed.elapsed?,
+            " s in all",
+        ],
         // That the request arrived is not known from its having been sent.
         Cause::ResponseTimedOut => {
-            let late = failed.elapsed.map(|time| format!("within {time} s"));
-            let late = late.unwrap_or_else(|| "in time".to_owned());
+            let late = failed.elapsed.map(|time| say!["within ", time, " s"]);
+            let late = late.unwrap_or_else(|| say!["in time"]);
             // A kernel acknowledges, whatever the process does.
-            let arrived = match failed.arrived {
+            let arrived = Part::Ours(match failed.arrived {
                 Some(true) => ", though its host has received the whole request",
                 Some(false) => ", and its host has not acknowledged all of the request",
                 None => "",
-            };
-            format!("{peer} sent no response header {late}{arrived}")
+            });
+            say![peer, " sent no response header ", late, arrived]
         }
         _ => {
             let silent = failed.tcp.as_ref().and_then(|tcp| tcp.idle).map(Seconds::millis);
             let silent = match silent {
-                Some(time) => format!("for {} s", hundredths(time)),
-                None => "within proxy_read_timeout".to_owned(),
+                Some(time) => say!["for ", Hundredths(time), " s"],
+                None => say!["within proxy_read_timeout"],
             };
             if facts.is_tunnel() {
-                format!("{peer} sent nothing through the tunnel {silent}")
+                say![peer, " sent nothing through the tunnel ", silent]
             } else {
-                format!(
-                    "{peer} stopped sending in the middle of the body: after {} bytes of the response nothing came {silent}",
-                    failed.bytes_received?
-                )
+                say![
+                    peer,
+                    " stopped sending in the middle of the body: after ",
+                    failed.bytes_received?,
+                    " bytes of the response nothing came ",
+                    silent,
+                ]
             }
         }
     };
-    Some(for_module(sentence, facts.module).into_owned())
+    Some(sentence.for_module(facts.module))
 }
 
 /// What the peers of a group are waiting for, in which none could be chosen.
-fn none_left(peers: &[PeerReport]) -> Option<String> {
-    let count = |state| peers.iter().filter(|peer| peer.state == state).count();
+fn none_left<'a>(peers: &[PeerReport]) -> Option<Phrase<'a>> {
+    let count = |state| peers.iter().filter(|peer| peer.state == state).count() as u64;
     let [down, out, busy, tried] =
         [State::Down, State::Unavailable, State::Busy, State::Up].map(count);
-    let is = |n: usize| if n == 1 { "is" } else { "are" };
-    let mut parts = Vec::new();
-    if busy > 0 {
-        parts.push(format!("{busy} {} at max_conns", is(busy)));
-    }
-    if down > 0 {
-        parts.push(format!("{down} {} marked down", is(down)));
-    }
-    if out > 0 {
-        let was = if out == 1 { "was" } else { "were" };
-        parts.push(format!("{out} {was} taken out after failures{}", causes(peers)));
-    }
-    if tried > 0 {
-        parts.push(format!("{tried} had been tried"));
-    }
-    let all = match peers.len() {
+    let is = |n: u64| Part::Ours(if n == 1 { " is " } else { " are " });
+    let mut all = match peers.len() {
         0 => return None,
-        1 => "its only server was not left to try".to_owned(),
-        n => format!("none of its {n} servers was left to try"),
+        1 => say!["its only server was not left to try"],
+        n => say!["none of its ", n as u64, " servers was left to try"],
     };
-    Some(format!("{all}: {}", parts.join(", ")))
+    let parts = [
+        (busy > 0).then(|| say![busy, is(busy), "at max_conns"]),
+        (down > 0).then(|| say![down, is(down), "marked down"]),
+        (out > 0).then(|| {
+            let was = Part::Ours(if out == 1 { " was " } else { " were " });
+            say![out, was, "taken out after failures", causes(peers)]
+        }),
+        (tried > 0).then(|| say![tried, " had been tried"]),
+    ];
+    for (at, part) in parts.into_iter().flatten().enumerate() {
+        also!(all, Part::Ours(if at == 0 { ": " } else { ", " }), part);
+    }
+    Some(all)
 }
 
 /// The causes that took peers out, the commonest first.
-fn causes(peers: &[PeerReport]) -> String {
+fn causes<'a>(peers: &[PeerReport]) -> Option<Phrase<'a>> {
     let mut causes: Vec<(usize, Cause)> = Vec::new();
     let out = peers.iter().filter(|peer| peer.state == State::Unavailable);
     for cause in out.filter_map(|peer| peer.last_cause) {
@@ -253,20 +275,13 @@ fn causes(peers: &[PeerReport]) -> String {
         }
     }
     if causes.is_empty() {
-        return String::new();
+        return None;
     }
     causes.sort_by_key(|(count, cause)| (std::cmp::Reverse(*count), *cause));
-    let names: Vec<&str> = causes.iter().map(|(_, cause)| cause.slug()).collect();
-    format!(" ({})", names.join(", "))
-}
-
-/// Capitalises a sentence that begins with a word of ours; a peer's name and "nginx" stay.
-fn capitalised(mut sentence: String) -> String {
-    let ours = ["the ", "no ", "upstream "].iter().any(|word| sentence.starts_with(word));
-    if let Some(first) = sentence.get_mut(..1)
-        && ours
-    {
-        first.make_ascii_uppercase();
+    let mut names = Phrase::default();
+    for (at, (_, cause)) in causes.iter().enumerate() {
+        also!(names, Part::Ours(if at == 0 { " (" } else { ", " }), Part::Ours(cause.slug()));
     }
-    sentence
+    also!(names, ")");
+    Some(names)
 }

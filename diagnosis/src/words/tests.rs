@@ -56,7 +56,7 @@ impl Case<'_> {
             peers: self.peers,
             findings: &findings,
         };
-        (summary(&facts), advice(&facts, concluded))
+        (summary(&facts).to_string(), advice(&facts, concluded).to_string())
     }
 
     fn summary(&self) -> String {

@@ -9,7 +9,7 @@ use crate::nginx::Seen;
 /// What outages are measured in, and a little more.
 const SLACK: Ms = 200;
 
-pub(crate) fn is_right(finding: &Finding, seen: &Seen, backend: &Backend) -> bool {
+pub(crate) fn is_right(finding: &Finding<'_>, seen: &Seen, backend: &Backend) -> bool {
     let time = |key| match finding.evidence.get(key) {
         Some(Fact::Time(Seconds::Millis(ms))) => *ms,
         other => panic!("{key:?} is {other:?}"),

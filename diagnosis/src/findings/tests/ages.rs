@@ -39,7 +39,7 @@ fn idle_timeout() {
     );
     let alone = race().with(|case| case.context.is_block = false);
     assert_eq!(
-        alone.find(Code::IdleTimeout).unwrap().advice.unwrap(),
+        alone.find(Code::IdleTimeout).unwrap().advice.unwrap().to_string(),
         "Set keepalive_timeout 4s in the upstream block, or raise the backend's."
     );
 }
@@ -53,7 +53,11 @@ fn a_changed_idle_timeout() {
     });
     let finding = changed.find(Code::IdleTimeout).unwrap();
     assert_eq!(finding.confidence, Confidence::Likely);
-    assert!(finding.text.starts_with("14 of the latest 16 closes of reused"), "{}", finding.text);
+    assert!(
+        finding.text.to_string().starts_with("14 of the latest 16 closes of reused"),
+        "{}",
+        finding.text.to_string()
+    );
 }
 
 #[test]
@@ -109,7 +113,9 @@ fn request_timeout() {
     let few = closed().with_past(|past| past.waiting = closes(4, 5));
     let few = few.find(Code::RequestTimeout).unwrap();
     assert_eq!(few.confidence, Confidence::Possible);
-    assert!(few.text.ends_with("10.0.3.7:8080 may have a timeout of 5 s for requests."));
+    assert!(
+        few.text.to_string().ends_with("10.0.3.7:8080 may have a timeout of 5 s for requests.")
+    );
 }
 
 #[test]
@@ -172,7 +178,7 @@ fn a_supervisor_that_looks_once_in_a_while() {
         [("fastcgi", "(PHP-FPM's request_terminate_timeout)"), ("uwsgi", "(uWSGI's harakiri)")]
     {
         let case = supervised().with(|case| case.module = module);
-        let advice = case.find(Code::RequestTimeout).unwrap().advice.unwrap();
+        let advice = case.find(Code::RequestTimeout).unwrap().advice.unwrap().to_string();
         assert!(advice.contains(whose), "{advice}");
         case.check_advice();
     }
@@ -182,7 +188,13 @@ fn a_supervisor_that_looks_once_in_a_while() {
         past.waiting.clusters = vec![cluster(30_100, 33_000), cluster(35_000, 39_900)];
         (past.waiting.total, past.waiting.latest) = (16, 16);
     });
-    assert!(slow.find(Code::RequestTimeout).unwrap().text.contains("a timeout of about 30 s"));
+    assert!(
+        slow.find(Code::RequestTimeout)
+            .unwrap()
+            .text
+            .to_string()
+            .contains("a timeout of about 30 s")
+    );
     // With one request at a time nothing shows that the oldest are closed.
     let alone = slow.with_past(|past| past.spared = Spared::default());
     assert_eq!(alone.sure(Code::RequestTimeout), Confidence::Possible);
@@ -198,10 +210,15 @@ fn a_supervisor_that_counts_whole_seconds() {
             (past.waiting.clusters[2].from, past.waiting.clusters[2].to) = (4_450, 4_874);
         })
     };
-    let found = spread("uwsgi").find(Code::RequestTimeout).unwrap();
+    let case = spread("uwsgi");
+    let found = case.find(Code::RequestTimeout).unwrap();
     assert_eq!(found.confidence, Confidence::Likely);
-    assert!(found.text.contains("2.1 to 4.9 s after"), "{}", found.text);
-    assert!(found.text.contains("a timeout of about 2 s"), "{}", found.text);
+    assert!(found.text.to_string().contains("2.1 to 4.9 s after"), "{}", found.text.to_string());
+    assert!(
+        found.text.to_string().contains("a timeout of about 2 s"),
+        "{}",
+        found.text.to_string()
+    );
     assert!(spread("proxy").is_silent(Code::RequestTimeout));
 }
 

@@ -38,12 +38,12 @@ fn never_connected() {
     );
     let new = stale().with_past(|past| past.known_for = 299_999);
     assert_eq!(new.sure(Code::NeverConnected), Confidence::Possible);
-    let text = new.find(Code::NeverConnected).unwrap().text;
+    let text = new.find(Code::NeverConnected).unwrap().text.to_string();
     assert!(text.ends_with(": its address may be wrong or stale."), "{text}");
     let few = stale().with_past(|past| past.not_reached = 4);
     assert_eq!(few.sure(Code::NeverConnected), Confidence::Possible);
     let both = stale().with(|case| case.context.siblings[1] = case.context.siblings[0]);
-    let text = both.find(Code::NeverConnected).unwrap().text;
+    let text = both.find(Code::NeverConnected).unwrap().text.to_string();
     assert!(text.contains(", and 2 other servers of its group answer: "), "{text}");
 }
 
@@ -84,13 +84,20 @@ fn went_away() {
     );
     let first = gone().with_past(|past| past.failures = 1);
     assert_eq!(first.sure(Code::WentAway), Confidence::Possible);
-    assert!(first.find(Code::WentAway).unwrap().text.ends_with("; the attempt since has failed."));
+    assert!(
+        first
+            .find(Code::WentAway)
+            .unwrap()
+            .text
+            .to_string()
+            .ends_with("; the attempt since has failed.")
+    );
     let socket = first.with(unix);
     assert_eq!(socket.sure(Code::WentAway), Confidence::Certain);
     let gone_file = socket.with(|case| case.cause = Cause::SocketNotFound);
     assert_eq!(gone_file.sure(Code::WentAway), Confidence::Certain);
     assert_eq!(
-        gone_file.find(Code::WentAway).unwrap().advice.unwrap(),
+        gone_file.find(Code::WentAway).unwrap().advice.unwrap().to_string(),
         "See whether the process runs and listens (ss -lxp), and why it ended: unix:/run/app.sock answered until 42.3 s ago."
     );
 }
@@ -101,7 +108,7 @@ fn went_away_without_an_answer() {
     let silent = gone().with(|case| case.cause = Cause::ConnectionTimedOut);
     assert_eq!(silent.sure(Code::WentAway), Confidence::Likely);
     assert_eq!(
-        silent.find(Code::WentAway).unwrap().advice.unwrap(),
+        silent.find(Code::WentAway).unwrap().advice.unwrap().to_string(),
         "See whether that host still runs, and what changed in the network: 10.0.3.7:8080 answered until 42.3 s ago."
     );
     let short = silent.with_past(|past| past.failing_for = Some(29_999));
@@ -144,7 +151,11 @@ fn restarted() {
     let unsure = back().with_past(|past| past.outages[0].refused = false);
     let unsure = unsure.find(Code::Restarted).unwrap();
     assert_eq!(unsure.confidence, Confidence::Possible);
-    assert!(unsure.text.ends_with("again: it may have been restarted."), "{}", unsure.text);
+    assert!(
+        unsure.text.to_string().ends_with("again: it may have been restarted."),
+        "{}",
+        unsure.text.to_string()
+    );
     let brief = back().with_past(|past| past.outages = vec![outage(4_000, 3_100)]);
     assert_eq!(brief.sure(Code::Restarted), Confidence::Possible);
     let once = back().with_past(|past| past.outages[0].failures = 1);
@@ -153,7 +164,7 @@ fn restarted() {
     let in_it = refused().with_past(|past| past.outages = vec![outage(5 * MINUTE, 4 * MINUTE)]);
     assert_eq!(in_it.sure(Code::Restarted), Confidence::Likely);
     assert_eq!(
-        in_it.find(Code::Restarted).unwrap().advice.unwrap(),
+        in_it.find(Code::Restarted).unwrap().advice.unwrap().to_string(),
         "See in the log of 10.0.3.7:8080 why it was restarted 5 min ago: a deployment, a crash, the limit of its memory."
     );
 }
@@ -191,7 +202,7 @@ fn flapping() {
     );
     let more = flaps().with_past(|past| past.outages.insert(0, outage(500_000, 490_000)));
     assert_eq!(
-        more.find(Code::Flapping).unwrap().text,
+        more.find(Code::Flapping).unwrap().text.to_string(),
         "10.0.3.7:8080 went down and came back at least 4 times in the last 8 min."
     );
     let unsure = flaps().with_past(|past| past.outages[1].refused = false);
@@ -202,7 +213,7 @@ fn flapping() {
     // Nor has a certificate.
     for cause in [Cause::HeaderTooBig, Cause::TlsCertificateError] {
         let other = flaps().with(|case| case.cause = cause);
-        assert_eq!(other.find(Code::Flapping).unwrap().advice, None);
+        assert!(other.find(Code::Flapping).unwrap().advice.is_none());
     }
     let crash = flaps().with(|case| case.cause = Cause::ConnectionReset);
     assert!(crash.find(Code::Flapping).unwrap().advice.is_some());

@@ -83,8 +83,9 @@ fn bound_elsewhere() {
         "Write [::1]:8080 in upstream \"app\", or have the process listen on 127.0.0.1 too.",
     );
     let said = |peer, listeners: &[&str]| {
-        let finding = refused(peer, listeners).find(Code::BoundElsewhere).unwrap();
-        (finding.text, finding.advice.unwrap())
+        let case = refused(peer, listeners);
+        let finding = case.find(Code::BoundElsewhere).unwrap();
+        (finding.text.to_string(), finding.advice.unwrap().to_string())
     };
     let (text, advice) = said("[::1]:8080", &["0.0.0.0"]);
     assert_eq!(text, "Port 8080 of this host is open on 0.0.0.0 (IPv4), not on ::1.");
@@ -169,7 +170,7 @@ fn listen_backlog_full() {
     let full = unix(Cause::ListenQueueFull, full, None);
     assert_eq!(full.sure(code), Confidence::Certain);
     assert_eq!(
-        full.find(code).unwrap().text,
+        full.find(code).unwrap().text.to_string(),
         "The accept queue of unix:/run/app.sock is full: 129 connections wait, its limit is 128."
     );
 }
