@@ -64,6 +64,12 @@ impl Object<'_> {
         string(self.key(key), text);
     }
 
+    /// A member that is bytes from anywhere, as text.
+    #[inline(always)]
+    pub(crate) fn bytes(&mut self, key: &str, bytes: &[u8]) {
+        self::bytes(self.key(key), bytes);
+    }
+
     /// A member that is a text of ours.
     #[inline]
     pub(crate) fn phrase(&mut self, key: &str, phrase: &Phrase<'_>) {
@@ -73,15 +79,21 @@ impl Object<'_> {
     /// A member that is a word of our own: nothing in it needs escaping.
     #[inline(always)]
     pub(crate) fn word(&mut self, key: &str, word: &str) {
+        self.ascii(key, word.as_bytes());
+    }
+
+    /// As [`Object::word`], given as bytes.
+    #[inline(always)]
+    pub(crate) fn ascii(&mut self, key: &str, word: &[u8]) {
         let out = self.key(key);
         out.push(b'"');
-        out.extend_from_slice(word.as_bytes());
+        out.extend_from_slice(word);
         out.push(b'"');
     }
 
     /// A member that is a whole number.
     #[inline(always)]
-    pub(crate) fn number(&mut self, key: &str, number: impl itoa::Integer) {
+    pub(crate) fn number(&mut self, key: &str, number: impl Whole) {
         self::number(self.key(key), number);
     }
 
@@ -133,9 +145,31 @@ pub(crate) fn list<T>(
 
 /// Writes a whole number.
 #[inline]
-pub(crate) fn number(out: &mut Vec<u8>, number: impl itoa::Integer) {
-    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+pub(crate) fn number(out: &mut Vec<u8>, number: impl Whole) {
+    match number.digit() {
+        // Most are.
+        Some(digit) => out.push(digit),
+        None => out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes()),
+    }
 }
+
+/// A whole number.
+pub(crate) trait Whole: itoa::Integer + Copy {
+    /// The digit that is all of it.
+    fn digit(self) -> Option<u8>;
+}
+
+macro_rules! whole {
+    ($($type:ty)*) => { $(
+        impl Whole for $type {
+            #[inline(always)]
+            fn digit(self) -> Option<u8> {
+                u8::try_from(self).ok().filter(|n| *n < 10).map(|n| b'0'.wrapping_add(n))
+            }
+        }
+    )* };
+}
+whole!(u8 u16 u64 i32 i64);
 
 /// Writes true or false.
 #[inline]
@@ -153,6 +187,18 @@ pub(crate) fn string(out: &mut Vec<u8>, text: &str) {
         bytes.iter().for_each(|byte| escape(out, *byte));
     }
     out.push(b'"');
+}
+
+/// Writes bytes as a string, as [`text`](crate::text) has them.
+pub(crate) fn bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    // Most are short, and ASCII: there is one look for what is not, and what is to be escaped.
+    if bytes.len() <= BLOCK && all(bytes, is_plain_byte) {
+        out.push(b'"');
+        out.extend_from_slice(bytes);
+        out.push(b'"');
+    } else {
+        string(out, &crate::text(bytes));
+    }
 }
 
 /// Whether a byte has to be escaped.
@@ -187,7 +233,9 @@ fn all(bytes: &[u8], is: impl Fn(u8) -> bool) -> bool {
         None => {
             // What is added is of any such kind.
             let mut block = [b' '; BLOCK];
-            block.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+            if let Some(part) = block.get_mut(..bytes.len()) {
+                part.copy_from_slice(bytes);
+            }
             in_block(&block)
         }
     }

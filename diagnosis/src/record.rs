@@ -6,6 +6,8 @@ pub use write::with_suppressed;
 
 use std::borrow::Cow;
 
+use smallvec::SmallVec;
+
 use crate::cause::{Cause, Phase};
 use crate::errno;
 use crate::findings::{Context, Evidence, Findings, findings};
@@ -41,30 +43,33 @@ pub fn text(bytes: &[u8]) -> Cow<'_, str> {
     text
 }
 
-/// What is known of the request, apart from its attempts.
+/// A point in time as text.
+pub type Stamp = SmallVec<[u8; 32]>;
+
+/// What is known of the request, apart from its attempts. Bytes are as they came.
 #[derive(Clone, Debug, Default)]
 pub struct Request<'a> {
     /// ISO 8601 with milliseconds and the offset of the local time zone.
-    pub time: Cow<'a, str>,
+    pub time: Stamp,
     /// Process id of the worker.
     pub pid: i64,
     /// Serial number of the client's connection (`$connection`).
     pub connection: u64,
     /// `$request_id`, 32 hexadecimal digits.
-    pub request_id: Option<Cow<'a, str>>,
+    pub request_id: Option<&'a [u8]>,
     /// Client address (`$remote_addr`).
-    pub client: Cow<'a, str>,
+    pub client: &'a [u8],
     /// `server_name` of the server block.
-    pub server: Cow<'a, str>,
+    pub server: &'a [u8],
     /// `$host`.
-    pub host: Option<Cow<'a, str>>,
+    pub host: Option<&'a [u8]>,
     /// Request method.
-    pub method: Cow<'a, str>,
+    pub method: &'a [u8],
     /// URI as the client sent it; without the query string unless it is to be kept.
-    pub uri: Cow<'a, str>,
+    pub uri: Cow<'a, [u8]>,
     /// Name of the location in which the upstream failed. Not known where an error page has taken
     /// the place of an error that no upstream made.
-    pub location: Option<Cow<'a, str>>,
+    pub location: Option<&'a [u8]>,
     /// Present and true where the failure was that of a subrequest.
     pub subrequest: bool,
     /// `$status`; 0, and left out, while the response has none yet, or never gets one: a subrequest
@@ -136,7 +141,7 @@ impl<'a> Record<'a> {
             outcome: parts.outcome,
             upstream,
             module,
-            method: &parts.request.method,
+            method: parts.request.method,
             peers,
             context: parts.context,
         });

@@ -255,7 +255,7 @@ fn concluded<'a>(attempt: &'a Attempt, context: &'a Context) -> Findings<'a> {
         outcome: Outcome::Masked,
         upstream: Some("app"),
         module: Some("proxy"),
-        method: "GET",
+        method: b"GET",
         peers: &[],
         context,
     })

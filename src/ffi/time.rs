@@ -2,6 +2,8 @@
 
 use std::ptr::addr_of;
 
+use diagnosis::Stamp;
+
 use super::string;
 
 /// `ngx_current_msec`: a monotonic clock, milliseconds, as of this turn of the event loop.
@@ -18,25 +20,21 @@ pub(crate) fn now() -> i64 {
 
 /// Wall-clock time as ISO 8601 with milliseconds: nginx's own cached string, which has the
 /// offset of the local time zone, with the milliseconds put in.
-pub(crate) fn iso8601() -> String {
+pub(crate) fn iso8601() -> Stamp {
     // SAFETY: ngx_time_update() points it at one of nginx's static slots, which stays unchanged
     // for as many updates as there are slots (NGX_TIME_SLOTS).
     let cached = unsafe {
         let text = addr_of!(nginx_sys::ngx_cached_http_log_iso8601).read_volatile();
         string::bytes(&text)
     };
-    let text = std::str::from_utf8(cached).unwrap_or_default();
-    let (time, zone) = text.split_at_checked("2026-11-21T01:45:45".len()).unwrap_or((text, ""));
+    let whole = "2026-11-21T01:45:45".len();
+    let (time, zone) = cached.split_at_checked(whole).unwrap_or((cached, b""));
     let msec = u32::try_from(nginx_sys::ngx_timeofday().msec).unwrap_or(0);
-    let mut whole = String::with_capacity(32);
-    whole.push_str(time);
-    whole.push('.');
-    for unit in [100, 10, 1] {
-        let digit = msec.checked_div(unit).unwrap_or(0).wrapping_rem(10);
-        whole.push(char::from_digit(digit, 10).unwrap_or('0'));
-    }
-    whole.push_str(zone);
-    whole
+    let digit = |n: u32| b'0'.wrapping_add((n % 10) as u8);
+    let mut stamp = Stamp::from_slice(time);
+    stamp.extend_from_slice(&[b'.', digit(msec / 100), digit(msec / 10), digit(msec)]);
+    stamp.extend_from_slice(zone);
+    stamp
 }
 
 /// Time since the request was received, milliseconds: `$request_time`.

@@ -1,5 +1,7 @@
 //! What is noted of an upstream request when it is first noticed.
 
+use std::borrow::Cow;
+
 use diagnosis::Cause;
 use diagnosis::findings::Context;
 
@@ -23,8 +25,8 @@ impl Group {
             request: request.id(),
             upstream: upstream.id(),
             conf,
-            location: diagnosis::text(request.location()),
-            uri: uri(request, conf.keeps_query()),
+            location: request.location(),
+            uri: (!request.is_main()).then(|| uri(request, conf.keeps_query()).into_owned()),
             name: upstream.group_name(),
             module: upstream.module(),
             notes: Vec::new(),
@@ -48,15 +50,14 @@ pub(crate) fn cached_in_subrequest(request: Request<'_>, upstream: Upstream<'_>)
 }
 
 /// The URI to report: what the client sent, for a subrequest its own.
-pub(crate) fn uri(request: Request<'_>, keep_query: bool) -> String {
-    if !request.is_main() {
-        let uri = diagnosis::text(request.uri());
-        return match request.args() {
-            args if keep_query && !args.is_empty() => format!("{uri}?{}", diagnosis::text(args)),
-            _ => uri.into_owned(),
-        };
+pub(crate) fn uri(request: Request<'_>, keep_query: bool) -> Cow<'_, [u8]> {
+    if request.is_main() {
+        let uri = request.unparsed_uri();
+        let path = || uri.split(|byte| *byte == b'?').next().unwrap_or_default();
+        return if keep_query { uri } else { path() }.into();
     }
-    let uri = request.unparsed_uri();
-    let path = if keep_query { uri } else { uri.split(|b| *b == b'?').next().unwrap_or_default() };
-    diagnosis::text(path).into_owned()
+    match (request.uri(), request.args()) {
+        (uri, args) if keep_query && !args.is_empty() => [uri, args].join(&b'?').into(),
+        (uri, _) => uri.into(),
+    }
 }

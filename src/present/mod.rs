@@ -117,24 +117,24 @@ impl<'a, 'd> Diagnosed<'a, 'd> {
         'd: 'a,
     {
         let request = self.request;
-        let keep_query = request.loc_conf().is_some_and(LocConf::keeps_query);
+        let keep_query = self.conf().is_some_and(LocConf::keeps_query);
         let index = request.main_conf().and_then(|conf| conf.request_id);
         diagnosis::Request {
-            time: time::iso8601().into(),
+            time: time::iso8601(),
             pid: process::id(),
             connection: request.connection_number(),
-            request_id: index.and_then(|index| request.variable(index)).map(diagnosis::text),
-            client: diagnosis::text(request.client()),
-            server: diagnosis::text(request.server()),
-            host: Some(request.host()).filter(|host| !host.is_empty()).map(diagnosis::text),
-            method: diagnosis::text(request.method()),
+            request_id: index.and_then(|index| request.variable(index)),
+            client: request.client(),
+            server: request.server(),
+            host: Some(request.host()).filter(|host| !host.is_empty()),
+            method: request.method(),
             uri: group
-                .map(|group| Cow::Borrowed(group.uri.as_str()))
-                .unwrap_or_else(|| observe::uri(request, keep_query).into()),
+                .and_then(|group| group.uri.as_deref().map(Cow::Borrowed))
+                .unwrap_or_else(|| observe::uri(request, keep_query)),
             location: match group {
-                Some(group) => Some(group.location.clone()),
+                Some(group) => Some(group.location),
                 None if self.own.is_some() && request.is_on_error_page() => None,
-                None => Some(diagnosis::text(request.location())),
+                None => Some(request.location()),
             },
             subrequest: !request.is_main(),
             status: self.status,

@@ -43,7 +43,7 @@ fn snapshot(main: &MainConf) -> Snapshot {
     let module =
         Module { version: env!("CARGO_PKG_VERSION"), nginx: env!("NGINX_VERSION").to_owned() };
     let mut snapshot = Snapshot {
-        time: time::iso8601(),
+        time: String::from_utf8_lossy(&time::iso8601()).into_owned(),
         module,
         worker: process::worker(),
         ..Snapshot::default()

@@ -31,9 +31,9 @@ pub(crate) struct Group {
     /// Configuration of the location in which it failed; lives in the cycle, as long as requests.
     pub(crate) conf: &'static LocConf,
     /// Name of that location.
-    pub(crate) location: Cow<'static, str>,
-    /// URI of the request at that time.
-    pub(crate) uri: String,
+    pub(crate) location: &'static [u8],
+    /// URI of a subrequest at that time. That of a client's request is what it sent.
+    pub(crate) uri: Option<Vec<u8>>,
     /// Name of the group of servers.
     pub(crate) name: Option<Cow<'static, str>>,
     /// Protocol module.

@@ -1,6 +1,6 @@
 //! What the ages tell at which the upstream closed connections.
 
-use super::{Code, Confidence, Evidence, Fact, Finding, Key};
+use super::{Code, Confidence, Evidence, Fact, Finding, Found, Key};
 use crate::seconds::Seconds;
 use crate::words::numbers::Number::{Setting, Tenths, Timeout};
 use crate::words::phrase::{Part, Phrase, say};
@@ -22,7 +22,7 @@ const POSSIBLE_SPARED: u64 = 2;
 const POSSIBLE_SPREAD: u64 = 16;
 
 /// `idle_timeout`.
-pub(super) fn idle_timeout<'a>(e: &Evidence<'a>) -> Option<Finding<'a>> {
+pub(super) fn idle_timeout<'a>(e: &Evidence<'a>) -> Found<'a> {
     let Close::Idle(age) = Close::of(e.failed)? else { return None };
     let past = e.past()?;
     let (cluster, mut confidence) = dense(&past.idle, age, POSSIBLE)?;
@@ -64,19 +64,19 @@ pub(super) fn idle_timeout<'a>(e: &Evidence<'a>) -> Option<Finding<'a>> {
         finding = finding.time(Key::KeepaliveTimeout, timeout);
     }
     finding = finding.fact(Key::Set, Fact::Text(Part::Number(set))).advise(advice);
-    finding.clause = Some(Box::new(say![
+    finding.clause = Some(say![
         share,
         " closes of reused connections happened at ",
         at,
         " s: its keep-alive timeout",
         is,
         timeout,
-    ]));
+    ]);
     Some(finding)
 }
 
 /// `request_timeout`.
-pub(super) fn request_timeout<'a>(e: &Evidence<'a>) -> Option<Finding<'a>> {
+pub(super) fn request_timeout<'a>(e: &Evidence<'a>) -> Found<'a> {
     let Close::Waiting(age) = Close::of(e.failed)? else { return None };
     let past = e.past()?;
     let (mut closed, mut confidence) =
@@ -125,7 +125,7 @@ pub(super) fn request_timeout<'a>(e: &Evidence<'a>) -> Option<Finding<'a>> {
         whose,
         "), or find what takes a request so long.",
     ]);
-    finding.clause = Some(Box::new(say![
+    finding.clause = Some(say![
         share,
         " closes without a response happened ",
         Part::Ours(at),
@@ -135,7 +135,7 @@ pub(super) fn request_timeout<'a>(e: &Evidence<'a>) -> Option<Finding<'a>> {
         "a timeout of ",
         timeout,
         " for requests",
-    ]));
+    ]);
     Some(finding)
 }
 
@@ -220,7 +220,12 @@ fn verb(confidence: Confidence, likely: &'static str, possible: &'static str) ->
     Part::Ours(if confidence == Confidence::Possible { possible } else { likely })
 }
 
-fn facts<'a>(finding: Finding<'a>, age: u64, closes: &Closes, cluster: &Cluster) -> Finding<'a> {
+fn facts<'a>(
+    finding: Box<Finding<'a>>,
+    age: u64,
+    closes: &Closes,
+    cluster: &Cluster,
+) -> Box<Finding<'a>> {
     finding
         .time(Key::Age, age)
         .time(Key::From, cluster.from)

@@ -2,7 +2,7 @@
 
 use super::ages;
 use super::context::NotRetried;
-use super::{Code, Confidence, Evidence, Fact, Finding, Key};
+use super::{Code, Confidence, Evidence, Fact, Finding, Found, Key};
 use crate::cause::{Cause, Phase};
 use crate::outcome::Outcome;
 use crate::peer::State;
@@ -13,7 +13,7 @@ use crate::words::phrase::{Part, Phrase, also, say};
 use crate::zone::{Close, Reach, reach};
 
 /// `buffer_too_small`.
-pub(super) fn buffer_too_small<'a>(e: &Evidence<'a>) -> Option<Finding<'a>> {
+pub(super) fn buffer_too_small<'a>(e: &Evidence<'a>) -> Found<'a> {
     let header = e.failed.header.as_ref().filter(|_| e.cause == Cause::HeaderTooBig)?;
     let directive = header.directive.unwrap_or("proxy_buffer_size");
     let set = buffer::size_to_set(header);
@@ -46,7 +46,7 @@ pub(super) fn buffer_too_small<'a>(e: &Evidence<'a>) -> Option<Finding<'a>> {
 }
 
 /// `ejected_healthy`. `idle`: the close was by the upstream's keep-alive timeout, likely.
-pub(super) fn ejected_healthy<'a>(e: &Evidence<'a>, idle: bool) -> Option<Finding<'a>> {
+pub(super) fn ejected_healthy<'a>(e: &Evidence<'a>, idle: bool) -> Found<'a> {
     if e.cause == Cause::NoLiveUpstreams {
         return ejected_before(e);
     }
@@ -90,7 +90,7 @@ const NAMED: usize = 4;
 const LISTED: usize = 16;
 
 /// As above, of a group in which none is left.
-fn ejected_before<'a>(e: &Evidence<'a>) -> Option<Finding<'a>> {
+fn ejected_before<'a>(e: &Evidence<'a>) -> Found<'a> {
     let by_race = |peer: &&crate::record::PeerReport| {
         peer.state == State::Unavailable
             && peer.max_fails == 1
@@ -146,7 +146,7 @@ fn before(at: usize, last: bool) -> &'static str {
 }
 
 /// `not_retried`.
-pub(super) fn not_retried<'a>(e: &Evidence<'a>) -> Option<Finding<'a>> {
+pub(super) fn not_retried<'a>(e: &Evidence<'a>) -> Found<'a> {
     let reason = e.context.not_retried?;
     let seen = matches!(e.outcome, Outcome::Failed | Outcome::Truncated | Outcome::Passed);
     // Of a single server there is nothing to wonder about, unless nginx would have tried that
@@ -217,13 +217,13 @@ fn condition(e: &Evidence<'_>) -> Option<&'static str> {
 }
 
 /// The method, which a client can make up.
-fn method(method: &str) -> &str {
-    let ordinary = method.len() <= 16 && method.bytes().all(|byte| byte.is_ascii_uppercase());
-    if ordinary { method } else { "its method" }
+fn method(method: &[u8]) -> &str {
+    let ordinary = method.len() <= 16 && method.iter().all(u8::is_ascii_uppercase);
+    std::str::from_utf8(method).ok().filter(|_| ordinary).unwrap_or("its method")
 }
 
 /// `single_server`.
-pub(super) fn single_server<'a>(e: &Evidence<'a>) -> Option<Finding<'a>> {
+pub(super) fn single_server<'a>(e: &Evidence<'a>) -> Found<'a> {
     let name = e.upstream.filter(|_| e.context.is_block && e.context.servers == Some(1))?;
     if !matches!(e.outcome, Outcome::Failed | Outcome::Passed) {
         return None;

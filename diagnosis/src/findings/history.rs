@@ -1,6 +1,6 @@
 //! What the history of the peer tells.
 
-use super::{Code, Confidence, Evidence, Finding, Key};
+use super::{Code, Confidence, Evidence, Finding, Found, Key};
 use crate::cause::Cause;
 use crate::peer::State;
 use crate::words::numbers::Number::{Span, Times};
@@ -24,7 +24,7 @@ fn is_sure(outage: &Outage) -> bool {
 }
 
 /// `never_connected`.
-pub(super) fn never_connected<'a>(e: &Evidence<'a>) -> Option<Finding<'a>> {
+pub(super) fn never_connected<'a>(e: &Evidence<'a>) -> Found<'a> {
     let past = e.past()?;
     let failed = matches!(reach(e.cause), Reach::Refused | Reach::NotReached);
     let never = past.ok == 0 && past.last_ok.is_none() && past.reached == 0;
@@ -72,7 +72,7 @@ pub(super) fn never_connected<'a>(e: &Evidence<'a>) -> Option<Finding<'a>> {
 }
 
 /// `went_away`. `nobody`: nobody listens there, the kernel says.
-pub(super) fn went_away<'a>(e: &Evidence<'a>, nobody: bool) -> Option<Finding<'a>> {
+pub(super) fn went_away<'a>(e: &Evidence<'a>, nobody: bool) -> Found<'a> {
     let past = e.past()?;
     let refused = match reach(e.cause) {
         Reach::Refused => true,
@@ -123,7 +123,7 @@ pub(super) fn went_away<'a>(e: &Evidence<'a>, nobody: bool) -> Option<Finding<'a
 }
 
 /// `restarted`, from outages that are over.
-pub(super) fn restarted<'a>(e: &Evidence<'a>) -> Option<Finding<'a>> {
+pub(super) fn restarted<'a>(e: &Evidence<'a>) -> Found<'a> {
     let past = e.past()?;
     let last = past.outages.last().filter(|_| past.outage.is_none())?;
     let in_it = matches!(reach(e.cause), Reach::Refused | Reach::NotReached);
@@ -164,7 +164,7 @@ pub(super) fn restarted<'a>(e: &Evidence<'a>) -> Option<Finding<'a>> {
 }
 
 /// `flapping`.
-pub(super) fn flapping<'a>(e: &Evidence<'a>) -> Option<Finding<'a>> {
+pub(super) fn flapping<'a>(e: &Evidence<'a>) -> Found<'a> {
     let past = e.past()?;
     if reach(e.cause) == Reach::Unknown || e.cause == Cause::UpstreamResponse {
         return None;

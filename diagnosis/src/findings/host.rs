@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::context::{Host, Listener, Listening};
-use super::{Code, Confidence, Evidence, Fact, Finding, Key};
+use super::{Code, Confidence, Evidence, Fact, Finding, Found, Key};
 use crate::cause::Cause;
 use crate::words::numbers::Number::Span;
 use crate::words::phrase::{Part, Phrase, also, say};
@@ -16,7 +16,7 @@ const NAMED: usize = 4;
 const CLOCKS: u64 = 100;
 
 /// `nothing_listening`.
-pub(super) fn nothing_listening<'a>(e: &Evidence<'a>) -> Option<Finding<'a>> {
+pub(super) fn nothing_listening<'a>(e: &Evidence<'a>) -> Found<'a> {
     if e.cause != Cause::ConnectionRefused {
         return None;
     }
@@ -46,7 +46,7 @@ pub(super) fn nothing_listening<'a>(e: &Evidence<'a>) -> Option<Finding<'a>> {
 }
 
 /// `bound_elsewhere`.
-pub(super) fn bound_elsewhere<'a>(e: &Evidence<'a>) -> Option<Finding<'a>> {
+pub(super) fn bound_elsewhere<'a>(e: &Evidence<'a>) -> Found<'a> {
     match e.context.host.as_ref()? {
         Host::Tcp { own: true, listeners } if e.cause == Cause::ConnectionRefused => {
             elsewhere(e, listeners)
@@ -71,7 +71,7 @@ pub(super) fn bound_elsewhere<'a>(e: &Evidence<'a>) -> Option<Finding<'a>> {
     }
 }
 
-fn elsewhere<'a>(e: &Evidence<'a>, listeners: &[Listener]) -> Option<Finding<'a>> {
+fn elsewhere<'a>(e: &Evidence<'a>, listeners: &[Listener]) -> Found<'a> {
     if listeners.is_empty() {
         return None;
     }
@@ -131,7 +131,7 @@ fn elsewhere<'a>(e: &Evidence<'a>, listeners: &[Listener]) -> Option<Finding<'a>
 }
 
 /// `listen_backlog_full`.
-pub(super) fn backlog_full<'a>(e: &Evidence<'a>) -> Option<Finding<'a>> {
+pub(super) fn backlog_full<'a>(e: &Evidence<'a>) -> Found<'a> {
     let accepted = e.cause == Cause::ResponseTimedOut;
     let (queues, limits): (Vec<u32>, Vec<u32>) = match e.context.host.as_ref()? {
         Host::Tcp { own: true, listeners } if accepted || e.cause == Cause::ConnectionTimedOut => {
@@ -179,7 +179,7 @@ pub(super) fn backlog_full<'a>(e: &Evidence<'a>) -> Option<Finding<'a>> {
 }
 
 /// `restarted`, where the process tells.
-pub(super) fn restarted<'a>(e: &Evidence<'a>) -> Option<Finding<'a>> {
+pub(super) fn restarted<'a>(e: &Evidence<'a>) -> Found<'a> {
     let Host::Unix { process: Some(process), .. } = e.context.host.as_ref()? else { return None };
     let last_ok = e.past()?.last_ok?;
     let started = process.started.millis();

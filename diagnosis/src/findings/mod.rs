@@ -43,7 +43,7 @@ pub struct Evidence<'a> {
     /// The protocol module.
     pub module: Option<&'a str>,
     /// The request's method.
-    pub method: &'a str,
+    pub method: &'a [u8],
     /// The group's peers, where none of them could be chosen.
     pub peers: &'a [PeerReport],
     /// What is known beyond that.
@@ -64,17 +64,21 @@ pub struct Finding<'a> {
     /// What to do, where it tells better than the cause does.
     pub(crate) advice: Option<Phrase<'a>>,
     /// What it adds to the record's summary: few do.
-    pub(crate) clause: Option<Box<Phrase<'a>>>,
+    pub(crate) clause: Option<Phrase<'a>>,
 }
 
-/// Most failures have as many findings as have room in here.
-pub type Findings<'a> = SmallVec<[Finding<'a>; 3]>;
+/// Most failures have fewer findings than have room in here. Each is large, and given from hand to
+/// hand while it is made: hence the boxes.
+pub type Findings<'a> = SmallVec<[Box<Finding<'a>>; 4]>;
+
+/// What a rule gives.
+type Found<'a> = Option<Box<Finding<'a>>>;
 
 /// Draws all conclusions, the strongest first.
 pub fn findings<'a>(evidence: &Evidence<'a>) -> Findings<'a> {
     let e = evidence;
     let mut found = Findings::new();
-    let mut add = |finding: Option<Finding<'a>>| match finding {
+    let mut add = |finding: Found<'a>| match finding {
         Some(finding) => {
             found.push(finding);
             true
@@ -102,31 +106,31 @@ pub fn findings<'a>(evidence: &Evidence<'a>) -> Findings<'a> {
 }
 
 impl<'a> Finding<'a> {
-    fn new(code: Code, confidence: Confidence, text: Phrase<'a>) -> Finding<'a> {
+    fn new(code: Code, confidence: Confidence, text: Phrase<'a>) -> Box<Finding<'a>> {
         let evidence = Facts::default();
-        Finding { code, confidence, text, evidence, advice: None, clause: None }
+        Box::new(Finding { code, confidence, text, evidence, advice: None, clause: None })
     }
 
-    fn fact(mut self, key: Key, fact: Fact<'a>) -> Finding<'a> {
+    fn fact(mut self: Box<Self>, key: Key, fact: Fact<'a>) -> Box<Finding<'a>> {
         debug_assert!(self.code.row().evidence.contains(&key), "{key:?} of {:?}", self.code);
         debug_assert_eq!(fact.kind(), key.kind(), "{key:?}");
         self.evidence.add(key, fact);
         self
     }
 
-    fn count(self, key: Key, count: impl Into<u64>) -> Finding<'a> {
+    fn count(self: Box<Self>, key: Key, count: impl Into<u64>) -> Box<Finding<'a>> {
         self.fact(key, Fact::Count(count.into()))
     }
 
-    fn time(self, key: Key, millis: u64) -> Finding<'a> {
+    fn time(self: Box<Self>, key: Key, millis: u64) -> Box<Finding<'a>> {
         self.fact(key, Fact::Time(Seconds::Millis(millis)))
     }
 
-    fn peer(self, e: &Evidence<'a>) -> Finding<'a> {
+    fn peer(self: Box<Self>, e: &Evidence<'a>) -> Box<Finding<'a>> {
         self.fact(Key::Peer, Fact::Text(Part::Name(e.peer())))
     }
 
-    fn advise(mut self, advice: impl Into<Option<Phrase<'a>>>) -> Finding<'a> {
+    fn advise(mut self: Box<Self>, advice: impl Into<Option<Phrase<'a>>>) -> Box<Finding<'a>> {
         self.advice = advice.into();
         self
     }

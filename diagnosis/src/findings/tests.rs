@@ -52,14 +52,14 @@ impl Case {
             outcome: self.outcome,
             upstream: Some(&self.upstream),
             module: Some(self.module),
-            method: self.method,
+            method: self.method.as_bytes(),
             peers: &self.peers,
             context: &self.context,
         })
     }
 
     /// The finding with this code, if it is given.
-    fn find(&self, code: Code) -> Option<Finding<'_>> {
+    fn find(&self, code: Code) -> Found<'_> {
         self.findings().into_iter().find(|finding| finding.code == code)
     }
 

@@ -66,21 +66,21 @@ pub fn with_suppressed(line: &[u8], suppressed: u64) -> Vec<u8> {
 
 impl Request<'_> {
     fn members(&self, o: &mut Object<'_>) {
-        o.word(key!("time"), &self.time);
+        o.ascii(key!("time"), &self.time);
         o.number(key!("pid"), self.pid);
         o.number(key!("connection"), self.connection);
-        if let Some(id) = &self.request_id {
-            o.text(key!("request_id"), id);
+        if let Some(id) = self.request_id {
+            o.bytes(key!("request_id"), id);
         }
-        o.text(key!("client"), &self.client);
-        o.text(key!("server"), &self.server);
-        if let Some(host) = &self.host {
-            o.text(key!("host"), host);
+        o.bytes(key!("client"), self.client);
+        o.bytes(key!("server"), self.server);
+        if let Some(host) = self.host {
+            o.bytes(key!("host"), host);
         }
-        o.text(key!("method"), &self.method);
-        o.text(key!("uri"), &self.uri);
-        if let Some(location) = &self.location {
-            o.text(key!("location"), location);
+        o.bytes(key!("method"), self.method);
+        o.bytes(key!("uri"), &self.uri);
+        if let Some(location) = self.location {
+            o.bytes(key!("location"), location);
         }
         if self.subrequest {
             o.flag(key!("subrequest"), true);

@@ -27,7 +27,7 @@ const KILLED_OR_BETWEEN: &str = "Look for a crash or a worker that was killed (o
 pub(crate) fn advice<'a>(facts: &Facts<'_, 'a>, concluded: Option<Phrase<'a>>) -> Phrase<'a> {
     let advice = concluded.or_else(|| particular(facts));
     // What the table says, which knows nothing but the cause.
-    advice.unwrap_or_else(|| facts.from_table(facts.cause.row().advice))
+    advice.unwrap_or_else(|| say![Part::Ours(facts.cause.row().advice)].for_module(facts.module))
 }
 
 fn particular<'a>(facts: &Facts<'_, 'a>) -> Option<Phrase<'a>> {

@@ -12,8 +12,6 @@ mod tests;
 pub(crate) use advice::advice;
 pub(crate) use summary::summary;
 
-use phrase::Phrase;
-
 use crate::cause::Cause;
 use crate::findings::Finding;
 use crate::outcome::Outcome;
@@ -41,7 +39,7 @@ pub(crate) struct Facts<'f, 'a> {
     /// The peers of the group, where none of them could be chosen.
     pub(crate) peers: &'a [PeerReport],
     /// What is concluded.
-    pub(crate) findings: &'f [Finding<'a>],
+    pub(crate) findings: &'f [Box<Finding<'a>>],
 }
 
 impl<'a> Facts<'_, 'a> {
@@ -62,12 +60,5 @@ impl<'a> Facts<'_, 'a> {
     /// Whether there are peers, all of them marked `down`.
     fn all_down(&self) -> bool {
         !self.peers.is_empty() && self.peers.iter().all(|peer| peer.state == State::Down)
-    }
-
-    /// A text of the table's, which names the directives of the proxy module.
-    fn from_table(&self, text: &'static str) -> Phrase<'a> {
-        let mut phrase = Phrase::default();
-        phrase.push(phrase::Part::Ours(text));
-        phrase.for_module(self.module)
     }
 }

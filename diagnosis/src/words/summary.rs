@@ -28,7 +28,7 @@ pub(crate) fn summary<'a>(facts: &Facts<'_, 'a>) -> Phrase<'a> {
     {
         also!(sentence, " (", Part::Ours(name), ")");
     }
-    if let Some(clause) = facts.findings.iter().find_map(|finding| finding.clause.as_deref()) {
+    if let Some(clause) = facts.findings.iter().find_map(|finding| finding.clause.as_ref()) {
         also!(sentence, "; ", clause.clone());
     }
     also!(sentence, ".");
@@ -48,12 +48,14 @@ pub(crate) fn summary<'a>(facts: &Facts<'_, 'a>) -> Phrase<'a> {
 /// What the cause means, from the table.
 fn meaning<'a>(facts: &Facts<'_, 'a>) -> Phrase<'a> {
     let meaning = facts.cause.row().meaning;
-    let (before, after) = meaning.split_once("{peer}").unzip();
-    say![
-        facts.from_table(before.unwrap_or(meaning)),
-        before.map(|_| facts.peer()),
-        after.map(|after| facts.from_table(after)),
-    ]
+    let said = if let Some(rest) = meaning.strip_prefix("{peer}") {
+        say![facts.peer(), Part::Ours(rest)]
+    } else if let Some((before, after)) = meaning.split_once("{peer}") {
+        say![Part::Ours(before), facts.peer(), Part::Ours(after)]
+    } else {
+        say![Part::Ours(meaning)]
+    };
+    said.for_module(facts.module)
 }
 
 /// What can be said with what was seen.

@@ -41,7 +41,7 @@ impl Case<'_> {
             outcome: self.outcome,
             upstream,
             module,
-            method: "GET",
+            method: b"GET",
             peers: self.peers,
             context: &self.context,
         });
