@@ -6,6 +6,8 @@ use serde::ser::Error as _;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
+use crate::json;
+
 /// A duration given in seconds, printed with the precision it was measured in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Seconds {
@@ -34,28 +36,16 @@ const LONGEST: usize = 24;
 impl Seconds {
     /// Writes it as a number with its decimals.
     pub(crate) fn write_to(self, out: &mut Vec<u8>) {
-        let (count, decimals) = match self {
-            Seconds::Millis(ms) => (ms, 3),
-            Seconds::Micros(us) => (us, 6),
-            Seconds::Whole(s) => (s, 0),
-        };
-        let mut digits = itoa::Buffer::new();
-        let digits = digits.format(count).as_bytes();
-        if decimals == 0 {
-            out.extend_from_slice(digits);
-            return;
-        }
-        match digits.split_at_checked(digits.len().wrapping_sub(decimals)) {
-            Some((whole @ [_, ..], decimals)) => {
-                out.extend_from_slice(whole);
-                out.push(b'.');
-                out.extend_from_slice(decimals);
+        let digit = |n: u64| b'0'.wrapping_add((n % 10) as u8);
+        match self {
+            Seconds::Whole(s) => json::number(out, s),
+            Seconds::Millis(ms) => {
+                json::number(out, ms / 1_000);
+                out.extend_from_slice(&[b'.', digit(ms / 100), digit(ms / 10), digit(ms)]);
             }
-            _ => {
-                out.extend_from_slice(b"0.");
-                let zeros = decimals.saturating_sub(digits.len());
-                out.extend_from_slice(b"000000".get(..zeros).unwrap_or_default());
-                out.extend_from_slice(digits);
+            Seconds::Micros(us) => {
+                Seconds::Millis(us / 1_000).write_to(out);
+                out.extend_from_slice(&[digit(us / 100), digit(us / 10), digit(us)]);
             }
         }
     }

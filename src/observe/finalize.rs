@@ -89,10 +89,11 @@ fn is_failure(request: Request<'_>, upstream: Upstream<'_>, rc: ngx_int_t) -> bo
 }
 
 /// The attempt that goes on, if the upstream answered it with an error of its own.
-fn own_error(upstream: Upstream<'_>) -> Option<Attempt> {
+fn own_error(upstream: Upstream<'_>) -> Option<Box<Attempt>> {
     upstream.state().filter(|state| answered_error(state))?;
     let peer = upstream.peer_name().map(|name| diagnosis::text(name).into_owned());
-    Some(Attempt { peer, cause: Some(Cause::UpstreamResponse), ..Attempt::default() })
+    let cause = Some(Cause::UpstreamResponse);
+    Some(Box::new(Attempt { peer, cause, ..Attempt::default() }))
 }
 
 fn answered(upstream: Upstream<'_>) -> bool {

@@ -61,7 +61,7 @@ fn look(
     upstream: Upstream<'_>,
     text: &[u8],
     action: Option<&[u8]>,
-) -> (Attempt, Option<Vec<Peer>>) {
+) -> (Box<Attempt>, Option<Vec<Peer>>) {
     let module = upstream.module();
     let tls = upstream.tls_handshaked().is_some();
     let known = message::recognise(text, upstream.peer_name());
@@ -97,7 +97,7 @@ fn look(
 /// The failure of an upstream request that nginx gave up without a line at level error. Once the
 /// connection is a tunnel, nginx speaks of it on the client's connection, where a timeout is
 /// logged at level info (`ngx_http_upstream_process_upgraded`, `ngx_connection_error`).
-pub(super) fn silent_failure(upstream: Upstream<'_>) -> Attempt {
+pub(super) fn silent_failure(upstream: Upstream<'_>) -> Box<Attempt> {
     let text = if upstream.is_upgraded() { TUNNEL_TIMED_OUT } else { b"".as_slice() };
     let mut attempt = look(upstream, text, None).0;
     // The same words for both timers.
@@ -113,7 +113,7 @@ fn note(
     conf: &'static LocConf,
     upstream: Upstream<'_>,
     at: usize,
-    mut attempt: Attempt,
+    mut attempt: Box<Attempt>,
     failing_peers: Option<Vec<Peer>>,
 ) {
     if !conf.keeps_query() {
@@ -144,7 +144,7 @@ pub(super) fn note_of(
     request: Request<'_>,
     upstream: Upstream<'_>,
     at: usize,
-    attempt: Attempt,
+    attempt: Box<Attempt>,
 ) -> Note {
     let place = noted_place(request, upstream, &attempt);
     Note { at, attempt, peer: peers::in_use(upstream), place }
@@ -203,8 +203,9 @@ fn has_no_source_address(known: Option<Known>, upstream: Upstream<'_>) -> bool {
 }
 
 /// What the line itself says.
-fn evidence(seen: &Observation<'_>, failure: &Failure) -> Attempt {
-    let mut attempt = Attempt {
+fn evidence(seen: &Observation<'_>, failure: &Failure) -> Box<Attempt> {
+    // It is large, and handed on until it is noted.
+    let mut attempt = Box::new(Attempt {
         peer: seen.peer.map(|peer| diagnosis::text(peer).into_owned()),
         errno: failure.errno,
         message: Some(diagnosis::text(message::proper(seen.message, seen.action)))
@@ -214,7 +215,7 @@ fn evidence(seen: &Observation<'_>, failure: &Failure) -> Attempt {
         if_failed: Some(failure.if_failed()),
         failed_at: Some(time::current_msec()),
         ..Attempt::default()
-    };
+    });
     if let Some(verdict) = failure.verdict {
         attempt.set_verdict(verdict);
     }
@@ -227,7 +228,7 @@ fn attempt(
     seen: &Observation<'_>,
     failure: &Failure,
     tcp: Option<Tcp>,
-) -> Attempt {
+) -> Box<Attempt> {
     let elapsed = time::current_msec().saturating_sub(upstream.start_time());
     let mut attempt = evidence(seen, failure);
     match failure.phase {

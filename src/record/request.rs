@@ -60,7 +60,7 @@ pub(crate) struct Note {
     /// be resolved never gets an entry.
     pub(crate) at: usize,
     /// The evidence. Without a cause while no line was recognised.
-    pub(crate) attempt: Attempt,
+    pub(crate) attempt: Box<Attempt>,
     /// Where nginx keeps the peer.
     pub(crate) peer: PeerAt,
     /// Where the peer is counted.
@@ -223,7 +223,7 @@ impl Note {
 
 impl Brief {
     fn of(note: &Note) -> Option<Brief> {
-        let Attempt { cause, phase, errno, .. } = note.attempt;
+        let Attempt { cause, phase, errno, .. } = *note.attempt;
         Some(Brief { at: note.at, verdict: Verdict { cause: cause?, phase: phase? }, errno })
     }
 }

@@ -90,8 +90,7 @@ pub(super) enum Shape {
 }
 
 impl Shape {
-    #[inline]
-    pub(super) fn may_begin_with(&self, first: u8) -> bool {
+    const fn may_begin_with(&self, first: u8) -> bool {
         let (Text(text)
         | Errno(text)
         | OpenSsl(text)
@@ -101,8 +100,41 @@ impl Shape {
         else {
             return first.is_ascii_digit();
         };
-        text.as_bytes().first() == Some(&first)
+        match text.as_bytes() {
+            [begins, ..] => *begins == first,
+            [] => true,
+        }
     }
+}
+
+/// For each byte of ASCII, which messages may begin with it: a bit for each place in the table.
+const BEGINNING: [u128; 128] = {
+    let mut all = [0; 128];
+    let (mut rest, mut byte) = (all.as_mut_slice(), 0);
+    while let [messages, others @ ..] = rest {
+        let (mut known, mut bit) = (KNOWN, 1_u128);
+        while let [(shape, _), behind @ ..] = known {
+            if shape.may_begin_with(byte) {
+                *messages |= bit;
+            }
+            // The table has no more places than there are bits.
+            assert!(bit != 0);
+            (known, bit) = (behind, bit << 1);
+        }
+        (rest, byte) = (others, byte + 1);
+    }
+    all
+};
+
+/// The messages that may begin with a byte, in the order of the table.
+#[inline]
+pub(super) fn beginning_with(first: u8) -> impl Iterator<Item = &'static (Shape, Kind)> {
+    let mut bits = BEGINNING.get(usize::from(first)).copied().unwrap_or(0);
+    std::iter::from_fn(move || {
+        let at = bits.trailing_zeros() as usize;
+        bits &= bits.wrapping_sub(1);
+        KNOWN.get(at)
+    })
 }
 
 use Shape::{Between, Counted, Errno, MaybeErrno, OpenSsl, Peer, Text};

@@ -91,6 +91,12 @@ pub(crate) const fn words(words: &'static str) -> Part<'static> {
     Part::Words(words)
 }
 
+/// A word of our own, as it stands in JSON too.
+pub(crate) fn word(word: &'static str) -> Part<'static> {
+    debug_assert!(json::is_plain(word), "{word}");
+    Part::Words(word)
+}
+
 impl<'a> Say<'a> for Part<'a> {
     #[inline]
     fn add_to(self, phrase: &mut Phrase<'a>) {

@@ -4,7 +4,7 @@ use nix::errno::Errno;
 
 use super::buffer::cache_part;
 use super::numbers::Number::Hundredths;
-use super::phrase::{Part, Phrase, also, say};
+use super::phrase::{Part, Phrase, also, say, word};
 use super::{Facts, quoted};
 use crate::cause::{Cause, Phase};
 use crate::outcome::Outcome;
@@ -26,7 +26,7 @@ pub(crate) fn summary<'a>(facts: &Facts<'_, 'a>) -> Phrase<'a> {
     if let Some(name) = failed.errname()
         && failed.errno != Some(Errno::ETIMEDOUT as i32)
     {
-        also!(sentence, " (", Part::Ours(name), ")");
+        also!(sentence, " (", word(name), ")");
     }
     if let Some(clause) = facts.findings.iter().find_map(|finding| finding.clause.as_ref()) {
         also!(sentence, "; ", clause.clone());
@@ -282,7 +282,7 @@ fn causes<'a>(peers: &[PeerReport]) -> Option<Phrase<'a>> {
     causes.sort_by_key(|(count, cause)| (std::cmp::Reverse(*count), *cause));
     let mut names = Phrase::default();
     for (at, (_, cause)) in causes.iter().enumerate() {
-        also!(names, Part::Ours(if at == 0 { " (" } else { ", " }), Part::Ours(cause.slug()));
+        also!(names, Part::Ours(if at == 0 { " (" } else { ", " }), word(cause.slug()));
     }
     also!(names, ")");
     Some(names)
