@@ -13,11 +13,22 @@ pub(crate) struct Object<'o> {
     out: &'o mut Vec<u8>,
 }
 
-/// A key of an object with its quotation marks, its colon, and the comma before it: a literal
-/// without anything to escape.
+/// A key of an object, without anything to escape.
+#[derive(Clone, Copy)]
+pub(crate) struct Key {
+    /// With its quotation marks, its colon, and the comma before it.
+    pub(crate) bare: &'static str,
+    /// And the quotation mark of a text behind it.
+    pub(crate) of_text: &'static str,
+}
+
+/// A [`Key`]: a literal.
 macro_rules! key {
     ($name:literal) => {
-        concat!(",\"", $name, "\":")
+        $crate::json::Key {
+            bare: concat!(",\"", $name, "\":"),
+            of_text: concat!(",\"", $name, "\":\""),
+        }
     };
 }
 pub(crate) use key;
@@ -44,74 +55,79 @@ fn open(out: &mut Vec<u8>, start: usize, with: u8) {
 // Inlined, the length of a key is known where it is copied.
 impl Object<'_> {
     #[inline(always)]
-    fn key(&mut self, key: &str) -> &mut Vec<u8> {
-        self.out.extend_from_slice(key.as_bytes());
+    fn key(&mut self, key: Key) -> &mut Vec<u8> {
+        self.out.extend_from_slice(key.bare.as_bytes());
+        self.out
+    }
+
+    #[inline(always)]
+    fn text_key(&mut self, key: Key) -> &mut Vec<u8> {
+        self.out.extend_from_slice(key.of_text.as_bytes());
         self.out
     }
 
     /// A key that is no literal: a plain word all the same.
     #[inline]
     pub(crate) fn word_key(&mut self, word: &str) -> &mut Vec<u8> {
-        let out = self.key(",\"");
-        out.extend_from_slice(word.as_bytes());
-        out.extend_from_slice(b"\":");
-        out
+        self.out.extend_from_slice(b",\"");
+        self.out.extend_from_slice(word.as_bytes());
+        self.out.extend_from_slice(b"\":");
+        self.out
     }
 
     /// A member that is text from anywhere.
     #[inline(always)]
-    pub(crate) fn text(&mut self, key: &str, text: &str) {
-        string(self.key(key), text);
+    pub(crate) fn text(&mut self, key: Key, text: &str) {
+        end_string(self.text_key(key), text);
     }
 
     /// A member that is bytes from anywhere, as text.
     #[inline(always)]
-    pub(crate) fn bytes(&mut self, key: &str, bytes: &[u8]) {
-        self::bytes(self.key(key), bytes);
+    pub(crate) fn bytes(&mut self, key: Key, bytes: &[u8]) {
+        end_bytes(self.text_key(key), bytes);
     }
 
     /// A member that is a text of ours.
     #[inline]
-    pub(crate) fn phrase(&mut self, key: &str, phrase: &Phrase<'_>) {
-        phrase.write_json(self.key(key));
+    pub(crate) fn phrase(&mut self, key: Key, phrase: &Phrase<'_>) {
+        phrase.end_json(self.text_key(key));
     }
 
     /// A member that is a word of our own: nothing in it needs escaping.
     #[inline(always)]
-    pub(crate) fn word(&mut self, key: &str, word: &str) {
+    pub(crate) fn word(&mut self, key: Key, word: &str) {
         self.ascii(key, word.as_bytes());
     }
 
     /// As [`Object::word`], given as bytes.
     #[inline(always)]
-    pub(crate) fn ascii(&mut self, key: &str, word: &[u8]) {
-        let out = self.key(key);
-        out.push(b'"');
+    pub(crate) fn ascii(&mut self, key: Key, word: &[u8]) {
+        let out = self.text_key(key);
         out.extend_from_slice(word);
         out.push(b'"');
     }
 
     /// A member that is a whole number.
     #[inline(always)]
-    pub(crate) fn number(&mut self, key: &str, number: impl Whole) {
+    pub(crate) fn number(&mut self, key: Key, number: impl Whole) {
         self::number(self.key(key), number);
     }
 
     /// A member that is true or false.
     #[inline(always)]
-    pub(crate) fn flag(&mut self, key: &str, flag: bool) {
+    pub(crate) fn flag(&mut self, key: Key, flag: bool) {
         self::flag(self.key(key), flag);
     }
 
     /// A member that is a time.
     #[inline(always)]
-    pub(crate) fn time(&mut self, key: &str, time: Seconds) {
+    pub(crate) fn time(&mut self, key: Key, time: Seconds) {
         time.write_to(self.key(key));
     }
 
     /// A member that is an object.
     #[inline]
-    pub(crate) fn object(&mut self, key: &str, members: impl FnOnce(&mut Object<'_>)) {
+    pub(crate) fn object(&mut self, key: Key, members: impl FnOnce(&mut Object<'_>)) {
         object(self.key(key), members);
     }
 
@@ -119,7 +135,7 @@ impl Object<'_> {
     #[inline]
     pub(crate) fn list<T>(
         &mut self,
-        key: &str,
+        key: Key,
         items: impl IntoIterator<Item = T>,
         write: impl FnMut(&mut Vec<u8>, T),
     ) {
@@ -177,10 +193,9 @@ pub(crate) fn flag(out: &mut Vec<u8>, flag: bool) {
     out.extend_from_slice(if flag { b"true" } else { b"false" });
 }
 
-/// Writes text as a string (RFC 8259, section 7).
-pub(crate) fn string(out: &mut Vec<u8>, text: &str) {
+/// Writes text as a string (RFC 8259, section 7), with the first quotation mark written.
+fn end_string(out: &mut Vec<u8>, text: &str) {
     let bytes = text.as_bytes();
-    out.push(b'"');
     if all(bytes, |byte| !is_special(byte)) {
         out.extend_from_slice(bytes);
     } else {
@@ -189,15 +204,15 @@ pub(crate) fn string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
 }
 
-/// Writes bytes as a string, as [`text`](crate::text) has them.
-pub(crate) fn bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+/// Writes bytes as a string, as [`text`](crate::text) has them, with the first quotation mark
+/// written.
+fn end_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     // Most are short, and ASCII: there is one look for what is not, and what is to be escaped.
     if bytes.len() <= BLOCK && all(bytes, is_plain_byte) {
-        out.push(b'"');
         out.extend_from_slice(bytes);
         out.push(b'"');
     } else {
-        string(out, &crate::text(bytes));
+        end_string(out, &crate::text(bytes));
     }
 }
 
@@ -287,6 +302,11 @@ fn escape(out: &mut Vec<u8>, byte: u8) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn string(out: &mut Vec<u8>, text: &str) {
+        out.push(b'"');
+        end_string(out, text);
+    }
 
     fn written(text: &str) -> String {
         let mut out = Vec::new();

@@ -146,7 +146,36 @@ pub(crate) fn hook_finalize(request: Request<'_>, upstream: Upstream<'_>) {
 
 /// Stands in `u->finalize_request`.
 pub(super) unsafe extern "C" fn finalize(r: *mut ngx_http_request_t, rc: ngx_int_t) {
-    // SAFETY: nginx calls it with the live request that the upstream request belongs to.
+    // No panic boundary: nothing here can panic. Both end by a jump.
+    // SAFETY: nginx calls it with the live request that the upstream request belongs to; the
+    // original is the function that stood here before, called with its own arguments.
+    unsafe {
+        match usual_end(Request::of_handler(r), rc) {
+            Some(original) => original(r, rc),
+            None => unusual_end(r, rc),
+        }
+    }
+}
+
+/// Counts the end of an upstream request of the usual kind. The function that the hook replaced;
+/// `None` if it is of another kind.
+#[inline(always)]
+fn usual_end(request: Request<'_>, rc: ngx_int_t) -> Option<Finalize> {
+    let upstream = request.upstream()?;
+    if LIVE.load(Ordering::Relaxed) != 0 || observe::gave_up(rc) {
+        return None;
+    }
+    let original = watch::usual_original(upstream.raw())?;
+    observe::count_usual(request, upstream).then_some(original)
+}
+
+/// As [`finalize`], of any kind.
+///
+/// # Safety
+/// `r` is a live request.
+#[cold]
+unsafe extern "C" fn unusual_end(r: *mut ngx_http_request_t, rc: ngx_int_t) {
+    // SAFETY: by the caller's contract.
     let request = unsafe { Request::of_handler(r) };
     let Some(upstream) = request.upstream() else { return };
     let live = LIVE.load(Ordering::Relaxed) != 0;
@@ -154,19 +183,14 @@ pub(super) unsafe extern "C" fn finalize(r: *mut ngx_http_request_t, rc: ngx_int
         false => watch::original(upstream.raw()),
         true => original(request, upstream),
     };
-    let noted = live || observe::gave_up(rc);
-    // No panic boundary: nothing in it can panic.
-    if noted || !observe::count_good(request, upstream) {
-        ended(request, upstream, rc, noted);
-    }
+    ended(request, upstream, rc, live || observe::gave_up(rc));
     if let Some(original) = original {
         // SAFETY: the function that stood here before, with its own arguments.
         unsafe { original(r, rc) };
     }
 }
 
-/// The end of an upstream request that is not of the usual kind.
-#[cold]
+/// Looks at the end of an upstream request.
 fn ended(request: Request<'_>, upstream: Upstream<'_>, rc: ngx_int_t, noted: bool) {
     let noted = noted || guard(false, || observe::answered_in(request));
     if noted {

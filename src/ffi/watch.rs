@@ -112,17 +112,8 @@ impl Groups {
         self.known.get(found)
     }
 
-    /// The `peer.init` of the group at an address.
-    #[inline]
+    /// The `peer.init` of the group at an address, which is then the last that was asked for.
     fn init(&self, at: usize) -> Option<InitPeer> {
-        match self.last.get() {
-            (last, init) if last == at => init,
-            _ => self.look_up_init(at),
-        }
-    }
-
-    #[inline(never)]
-    fn look_up_init(&self, at: usize) -> Option<InitPeer> {
         let init = self.find(at).map(|known| known.init);
         self.last.set((at, init));
         init
@@ -134,15 +125,49 @@ unsafe extern "C" fn init_peer(
     r: *mut ngx_http_request_t,
     us: *mut ngx_http_upstream_srv_conf_t,
 ) -> ngx_int_t {
-    // No panic boundary: nothing here can panic.
-    // SAFETY: nginx calls it with a live request.
+    // No panic boundary: nothing here can panic. Both end by a jump.
+    // SAFETY: nginx calls it with a live request and its group.
+    unsafe {
+        match usual_init(r, us as usize) {
+            Some(original) => original(r, us),
+            None => unusual_init(r, us),
+        }
+    }
+}
+
+/// Watches an upstream request like most. The `peer.init` that [`init_peer`] stands for; `None` if
+/// it is like few.
+///
+/// # Safety
+/// `r` is a live request.
+#[inline(always)]
+unsafe fn usual_init(r: *mut ngx_http_request_t, us: usize) -> Option<InitPeer> {
+    // SAFETY: by the caller's contract.
+    let request = unsafe { Request::of_handler(r) };
+    let (last, original) = request.main_conf()?.groups.last.get();
+    let watched = request.loc_conf()?.enabled() && !request.is_post_action();
+    // SAFETY: nginx calls peer.init for the request's upstream (ngx_http_upstream_init_request).
+    let u = unsafe { (*r).upstream.as_mut() }?;
+    (last == us && watched && watch_usual(u)).then_some(original).flatten()
+}
+
+/// As [`init_peer`], of any kind.
+///
+/// # Safety
+/// `r` is a live request, and `us` its group.
+#[inline(never)]
+unsafe extern "C" fn unusual_init(
+    r: *mut ngx_http_request_t,
+    us: *mut ngx_http_upstream_srv_conf_t,
+) -> ngx_int_t {
+    // SAFETY: by the caller's contract.
     let request = unsafe { Request::of_handler(r) };
     let original = request.main_conf().and_then(|conf| conf.groups.init(us as usize));
     let Some(original) = original else { return NGX_ERROR as ngx_int_t };
     // Before the original: a line that is logged in there hooks an upstream request that is not
     // watched yet in a more costly way.
     if request.loc_conf().is_some_and(|conf| conf.enabled()) && !request.is_post_action() {
-        // SAFETY: nginx calls peer.init for the request's upstream (ngx_http_upstream_init_request).
+        // SAFETY: as above.
         if let Some(u) = unsafe { (*r).upstream.as_mut() } {
             watch(u);
         }
@@ -169,24 +194,30 @@ fn place(module: usize) -> Option<&'static (AtomicUsize, AtomicUsize)> {
 }
 
 /// Hooks the end of an upstream request.
-#[inline(always)]
 pub(super) fn watch(u: &mut ngx_http_upstream_t) {
+    if !watch_usual(u) {
+        watch_other(u);
+    }
+}
+
+/// Hooks the end of an upstream request of the module that was seen first: most servers have one
+/// kind of upstreams. False if it is another's.
+#[inline(always)]
+fn watch_usual(u: &mut ngx_http_upstream_t) -> bool {
     let current = u.finalize_request.map_or(0, |function| function as usize);
-    // Most servers have one kind of upstreams.
     let usual = ORIGINALS.first().is_some_and(|(module, original)| {
         let original = original.load(Ordering::Relaxed);
         original == current && module.load(Ordering::Relaxed) == u.output.tag as usize
     });
     if usual && current != 0 {
         u.finalize_request = Some(hooks::finalize);
-    } else {
-        watch_other(u, current);
     }
+    usual && current != 0
 }
 
 /// As [`watch`], of a module that is not the first one seen.
-#[inline(never)]
-fn watch_other(u: &mut ngx_http_upstream_t, current: usize) {
+fn watch_other(u: &mut ngx_http_upstream_t) {
+    let current = u.finalize_request.map_or(0, |function| function as usize);
     if current == 0 || u.output.tag.is_null() || current == hooks::finalize as *const () as usize {
         return;
     }
@@ -201,18 +232,22 @@ fn watch_other(u: &mut ngx_http_upstream_t, current: usize) {
     }
 }
 
-/// The function that [`watch`] replaced.
+/// The function that [`watch`] replaced, where the first module of the table is the one.
 #[inline(always)]
+pub(super) fn usual_original(u: &ngx_http_upstream_t) -> Option<Finalize> {
+    let (module, original) = ORIGINALS.first()?;
+    let same = module.load(Ordering::Relaxed) == u.output.tag as usize;
+    // SAFETY: NULL, which no function is, or what watch() stored: the address of such a function.
+    let original =
+        unsafe { std::mem::transmute::<usize, Option<Finalize>>(original.load(Ordering::Relaxed)) };
+    original.filter(|_| same)
+}
+
+/// The function that [`watch`] replaced.
 pub(super) fn original(u: &ngx_http_upstream_t) -> Option<Finalize> {
     let tag = u.output.tag as usize;
-    let known = |(module, original): &(AtomicUsize, AtomicUsize)| {
-        let same = module.load(Ordering::Relaxed) == tag;
-        if same { original.load(Ordering::Relaxed) } else { 0 }
-    };
-    let original = match ORIGINALS.first().map_or(0, known) {
-        0 => place(tag).map_or(0, known),
-        usual => usual,
-    };
-    // SAFETY: NULL, which no function is, or what watch() stored: the address of such a function.
-    unsafe { std::mem::transmute::<usize, Option<Finalize>>(original) }
+    let (module, original) = place(tag)?;
+    let known = (module.load(Ordering::Relaxed) == tag).then(|| original.load(Ordering::Relaxed));
+    // SAFETY: as above.
+    unsafe { std::mem::transmute::<usize, Option<Finalize>>(known.unwrap_or(0)) }
 }

@@ -14,30 +14,30 @@ use crate::ffi::{hooks, time};
 use crate::record::{Diagnosis, look_up, of_group, remember_address, remembered};
 
 /// Counts an upstream request at its end, if it is one of the usual kind: a single attempt that was
-/// answered, with no error of the upstream's own, by a peer whose place is remembered. False if it
-/// is none. Nothing here can panic.
-#[inline]
-pub(crate) fn count_good(request: Request<'_>, upstream: Upstream<'_>) -> bool {
+/// answered, with no error of the upstream's own, by a peer whose place is remembered, and that
+/// tells nothing new of it. False if it is none: then nothing has been counted.
+///
+/// Every good request comes by here, so nothing is called: a call would have all that is known kept
+/// on the stack. Nothing in it can panic.
+#[inline(always)]
+pub(crate) fn count_usual(request: Request<'_>, upstream: Upstream<'_>) -> bool {
     let Some(state) = request.only_state() else { return false };
     let (Some(took), Some(main)) = (state.took_if_good(), request.main_conf()) else {
         return false;
     };
-    let Some(memory) = &main.memory else { return true };
+    let Some(memory) = &main.memory else { return false };
     let place = state.peer().and_then(|name| remembered(main, upstream.group_at(), name));
     let Some(place) = place else { return false };
-    memory.head().count_request();
-    let now = time::current_msec();
-    if upstream.is_reused() {
-        place.peer.count_reused(took, now);
-    } else {
-        place.peer.count_accepted(took, now);
-        count_connect(place, upstream, state);
+    if !place.peer.count_usual(upstream.is_reused(), took, time::current_msec()) {
+        return false;
     }
+    memory.head().count_request();
+    count_connect(place, upstream, state);
     count_header(place, request);
     true
 }
 
-/// As [`count_good`], of any kind. `noted`: something may be known of its attempts.
+/// As [`count_usual`], of any kind. `noted`: something may be known of its attempts.
 pub(crate) fn count(request: Request<'_>, upstream: Upstream<'_>, noted: bool) {
     let Some(main) = request.main_conf() else { return };
     let Some(memory) = main.memory else { return };

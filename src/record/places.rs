@@ -72,7 +72,7 @@ pub(crate) fn remembered(main: &MainConf, group: usize, peer: &[u8]) -> Option<P
     let known = main.places.by_address(group, name)?.get();
     let place = known.place.filter(|_| known.group == group && known.name == name)?;
     // Compared all the same: there are balancers that write another name there.
-    place.holds(peer).then_some(place)
+    place.is_own(peer).then_some(place)
 }
 
 /// Remembers the place of a peer by the address of its name, which is one of the configuration's.

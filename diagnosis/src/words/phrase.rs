@@ -207,9 +207,8 @@ impl<'a> Phrase<'a> {
         self.to_string().len()
     }
 
-    /// Writes it as a JSON string.
-    pub(crate) fn write_json(&self, out: &mut Vec<u8>) {
-        out.push(b'"');
+    /// Writes it as a JSON string, with the first quotation mark written.
+    pub(crate) fn end_json(&self, out: &mut Vec<u8>) {
         self.0.iter().for_each(|part| part.write(out, true));
         out.push(b'"');
     }
@@ -271,8 +270,8 @@ mod tests {
     use super::*;
 
     fn json(phrase: &Phrase<'_>) -> String {
-        let mut out = Vec::new();
-        phrase.write_json(&mut out);
+        let mut out = vec![b'"'];
+        phrase.end_json(&mut out);
         serde_json::from_slice(&out).unwrap()
     }
 

@@ -47,6 +47,13 @@ impl Place<'_> {
         self.peer.label().holds(self.key, if self.other { OTHER.as_bytes() } else { peer })
     }
 
+    /// As [`Place::holds`], of a place of the peer's own. It calls nothing, and is false for a name
+    /// of less than eight bytes, too.
+    #[inline(always)]
+    pub fn is_own(&self, peer: &[u8]) -> bool {
+        self.peer.label().holds_words(self.key, peer)
+    }
+
     /// Counts an attempt.
     #[inline]
     pub fn count(&self, head: &Head, attempted: Attempted, now: u64) {

@@ -27,12 +27,25 @@ impl Name {
         for (word, bytes) in self.words.iter().zip(name.chunks(WORD)) {
             word.store(packed(bytes), Relaxed);
         }
-        self.last.store(last(name), Relaxed);
+        let last = name.last_chunk().map_or_else(|| packed(name), |end| u64::from_le_bytes(*end));
+        self.last.store(last, Relaxed);
     }
 
     #[inline]
     pub(super) fn is(&self, name: &[u8]) -> bool {
-        if self.length.load(Relaxed) != name.len() as u64 || self.last.load(Relaxed) != last(name) {
+        if name.len() >= WORD {
+            return self.is_of_words(name);
+        }
+        self.length.load(Relaxed) == name.len() as u64 && self.last.load(Relaxed) == packed(name)
+    }
+
+    /// As [`Name::is`], which calls nothing; false for a name that is shorter than a word.
+    #[inline(always)]
+    pub(super) fn is_of_words(&self, name: &[u8]) -> bool {
+        let Some(end) = name.last_chunk() else { return false };
+        if self.length.load(Relaxed) != name.len() as u64
+            || self.last.load(Relaxed) != u64::from_le_bytes(*end)
+        {
             return false;
         }
         let mut words = self.words.iter().map(|word| word.load(Relaxed));
@@ -51,14 +64,6 @@ impl Name {
         let bytes: Vec<u8> =
             self.words.iter().flat_map(|word| word.load(Relaxed).to_le_bytes()).collect();
         String::from_utf8_lossy(bytes.get(..length).unwrap_or(&bytes)).into_owned()
-    }
-}
-
-#[inline]
-fn last(name: &[u8]) -> u64 {
-    match name.last_chunk::<WORD>() {
-        Some(bytes) => u64::from_le_bytes(*bytes),
-        None => packed(name),
     }
 }
 
@@ -98,12 +103,13 @@ mod tests {
             name.set(text.as_bytes());
             assert_eq!(name.text(), text);
             assert!(name.is(text.as_bytes()));
+            assert_eq!(name.is_of_words(text.as_bytes()), length >= WORD);
             assert!(!name.is(format!("{text}x").as_bytes()));
             if length > 0 {
                 assert!(!name.is(&text.as_bytes()[1..]));
                 let mut other = text.into_bytes();
                 other[length - 1] ^= 1;
-                assert!(!name.is(&other));
+                assert!(!name.is(&other) && !name.is_of_words(&other));
             }
         }
     }

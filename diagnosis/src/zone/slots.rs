@@ -133,9 +133,25 @@ impl PeerSlot {
     #[inline]
     pub fn count(&self, attempted: Attempted, now: u64) {
         match attempted {
-            Attempted::Ok => self.count_ok(now),
-            Attempted::Accepted { took } => self.count_accepted(took, now),
-            Attempted::Reused { took } => self.count_reused(took, now),
+            Attempted::Ok => {
+                self.count_ok(now);
+                self.end_failures();
+            }
+            Attempted::Accepted { took } => {
+                self.count_ok(now);
+                self.end_failures();
+                if self.outages.is_open() {
+                    self.outages.accepted(now.saturating_sub(took));
+                }
+            }
+            Attempted::Reused { took } => {
+                let (began, before) = (now.saturating_sub(took), self.last_ok.load(Relaxed));
+                self.count_ok(now);
+                self.end_failures();
+                if began.saturating_sub(before) >= LEAST {
+                    self.note_kept(began, before);
+                }
+            }
             Attempted::Aborted => {
                 self.aborted.fetch_add(1, Relaxed);
             }
@@ -151,38 +167,35 @@ impl PeerSlot {
         }
     }
 
-    /// Counts [`Attempted::Accepted`].
+    /// Counts an [`Attempted::Reused`] or an [`Attempted::Accepted`] like most, that ends nothing
+    /// and tells nothing new. Otherwise it is false, and nothing is counted. It calls nothing.
     #[inline(always)]
-    pub fn count_accepted(&self, took: u64, now: u64) {
-        self.count_ok(now);
-        if self.outages.is_open() {
-            self.outages.accepted(now.saturating_sub(took));
+    pub fn count_usual(&self, reused: bool, took: u64, now: u64) -> bool {
+        let tells = match reused {
+            true => {
+                let before = self.last_ok.load(Relaxed);
+                now.saturating_sub(took).saturating_sub(before) >= LEAST
+            }
+            false => self.outages.is_open(),
+        };
+        if tells || self.consecutive.load(Relaxed) != 0 {
+            return false;
         }
-    }
-
-    /// Counts [`Attempted::Reused`].
-    #[inline(always)]
-    pub fn count_reused(&self, took: u64, now: u64) {
-        let (began, before) = (now.saturating_sub(took), self.last_ok.load(Relaxed));
         self.count_ok(now);
-        if began.saturating_sub(before) >= LEAST {
-            self.note_kept(began, before);
-        }
+        true
     }
 
     #[inline(always)]
     fn count_ok(&self, now: u64) {
         self.ok.fetch_add(1, Relaxed);
         self.last_ok.store(now.max(1), Relaxed);
-        if self.consecutive.load(Relaxed) != 0 {
-            self.end_failures();
-        }
     }
 
-    #[cold]
     fn end_failures(&self) {
-        self.consecutive.store(0, Relaxed);
-        self.failing.store(0, Relaxed);
+        if self.consecutive.load(Relaxed) != 0 {
+            self.consecutive.store(0, Relaxed);
+            self.failing.store(0, Relaxed);
+        }
     }
 
     /// Notes that a connection was used again: whichever it was, nothing had come on it since the

@@ -41,6 +41,12 @@ impl Label {
         self.key.load(Acquire) == key && self.name.is(name)
     }
 
+    /// As [`Label::holds`], which calls nothing; false for a name that is shorter than a word.
+    #[inline(always)]
+    pub(super) fn holds_words(&self, key: u64, name: &[u8]) -> bool {
+        self.key.load(Acquire) == key && self.name.is_of_words(name)
+    }
+
     #[inline]
     pub(super) fn is(&self, owner: usize, name: &[u8]) -> bool {
         self.owner.load(Relaxed) as usize == owner && self.name.is(name)
