@@ -34,15 +34,42 @@ unsafe extern "C" fn header(r: *mut ngx_http_request_t) -> ngx_int_t {
     unsafe {
         let upstream = (*r).upstream;
         // Every response comes by here: most have no upstream, or one that is watched.
-        if !upstream.is_null() && (hooks::is_hooked(&*upstream) || came(r)) {
+        if !upstream.is_null() {
+            if !hooks::is_hooked(&*upstream) {
+                return unwatched(r);
+            }
             keep_size(r);
         }
+        next(r)
+    }
+}
+
+/// Calls the filter behind this one.
+///
+/// # Safety
+/// `r` is a live request.
+#[inline(always)]
+unsafe fn next(r: *mut ngx_http_request_t) -> ngx_int_t {
+    match NEXT.load(Ordering::Relaxed) {
+        0 => NGX_OK as ngx_int_t,
         // SAFETY: install() stored the address of such a function there, before this one was
         // called.
-        match NEXT.load(Ordering::Relaxed) {
-            0 => NGX_OK as ngx_int_t,
-            next => std::mem::transmute::<usize, Filter>(next)(r),
+        next => unsafe { std::mem::transmute::<usize, Filter>(next)(r) },
+    }
+}
+
+/// As [`header`], of a request whose upstream request is not watched.
+///
+/// # Safety
+/// `r` is a live request with an upstream.
+#[cold]
+unsafe extern "C" fn unwatched(r: *mut ngx_http_request_t) -> ngx_int_t {
+    // SAFETY: by the caller's contract.
+    unsafe {
+        if came(r) {
+            keep_size(r);
         }
+        next(r)
     }
 }
 
@@ -69,7 +96,6 @@ unsafe fn keep_size(r: *mut ngx_http_request_t) {
 ///
 /// # Safety
 /// `r` is a live request with an upstream.
-#[cold]
 unsafe fn came(r: *mut ngx_http_request_t) -> bool {
     // SAFETY: by the caller's contract.
     let Some(request) = (unsafe { Request::from_raw(r) }) else { return false };

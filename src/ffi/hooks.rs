@@ -22,8 +22,9 @@ use crate::observe;
 use crate::present;
 use crate::record::Diagnosis;
 
-/// Requests of this worker that have a record now: while there are none, nothing is searched.
-static LIVE: AtomicUsize = AtomicUsize::new(0);
+/// Requests of this worker that have a record now: while there are none, nothing is searched. One
+/// more while the handler of connections' logs is not known: requests are to be looked at until then.
+static LIVE: AtomicUsize = AtomicUsize::new(1);
 
 #[derive(Default)]
 struct Kept {
@@ -215,11 +216,12 @@ pub(super) unsafe extern "C" fn log_phase(r: *mut ngx_http_request_t) -> ngx_int
     // lives.
     unsafe {
         let upstream = (*r).upstream;
-        let watched = upstream.is_null() || is_hooked(&*upstream);
-        let quiet = LIVE.load(Ordering::Relaxed) == 0 && super::log::knows_handler();
         // Every request comes by here, and of most there is nothing to say.
-        if !watched || !quiet || has_gateway_status(&*r) {
-            log_request(r, watched);
+        if LIVE.load(Ordering::Relaxed) != 0
+            || (!upstream.is_null() && !is_hooked(&*upstream))
+            || has_gateway_status(&*r)
+        {
+            return log_request(r);
         }
     }
     NGX_OK as ngx_int_t
@@ -237,21 +239,28 @@ fn has_gateway_status(r: &ngx_http_request_t) -> bool {
 /// # Safety
 /// `r` is a live request.
 #[cold]
-unsafe fn log_request(r: *mut ngx_http_request_t, watched: bool) {
+unsafe extern "C" fn log_request(r: *mut ngx_http_request_t) -> ngx_int_t {
     // SAFETY: by the caller's contract.
-    let Some(request) = (unsafe { Request::from_raw(r) }) else { return };
+    let request = unsafe { Request::of_handler(r) };
     // Where another module stands in front of nginx's handler of connections.
     super::log::learn_handler(request);
-    if !watched && let Some(upstream) = request.upstream() {
+    let unwatched = request.upstream().filter(|_| !is_watched(request));
+    if let Some(upstream) = unwatched {
         guard((), || observe::count_unwatched(request, upstream));
     }
     if LIVE.load(Ordering::Relaxed) != 0
         || observe::answers_gateway_error(request)
         // What was watched to its end has left a record, or has not failed.
-        || (!watched && observe::unnoted_error(request))
+        || (unwatched.is_some() && observe::unnoted_error(request))
     {
         guard_or(|| present::emit(request), || disable(request));
     }
+    NGX_OK as ngx_int_t
+}
+
+/// The handler of connections' logs is known now: one thing less to look after.
+pub(super) fn handler_known() {
+    LIVE.fetch_sub(1, Ordering::Relaxed);
 }
 
 /// Whether the end of an upstream request was, or will be, seen by the hook.

@@ -66,7 +66,7 @@ unsafe extern "C" fn learn(c: *mut ngx_connection_t) {
         if (*c).fd < 0 {
             return;
         }
-        HTTP_LOG_HANDLER.store(address((*(*c).log).handler), Ordering::Relaxed);
+        known(address((*(*c).log).handler));
         let cycle = addr_of!(nginx_sys::ngx_cycle).read_volatile();
         for socket in listening(&*cycle) {
             if socket.handler.is_some_and(|handler| handler as usize == learn as *const () as usize)
@@ -77,19 +77,20 @@ unsafe extern "C" fn learn(c: *mut ngx_connection_t) {
     }
 }
 
-/// Whether the handler is known.
-#[inline]
-pub(super) fn knows_handler() -> bool {
-    HTTP_LOG_HANDLER.load(Ordering::Relaxed) != 0
-}
-
 /// Learns the handler from a request, if it is not known yet.
 #[inline]
 pub(super) fn learn_handler(request: Request<'_>) {
     if HTTP_LOG_HANDLER.load(Ordering::Relaxed) == 0 {
         // SAFETY: a request has a connection, and that a log (ngx_http_init_connection).
         let handler = unsafe { (*(*request.raw().connection).log).handler };
-        HTTP_LOG_HANDLER.store(address(handler), Ordering::Relaxed);
+        known(address(handler));
+    }
+}
+
+/// Notes the handler's address.
+fn known(handler: usize) {
+    if HTTP_LOG_HANDLER.swap(handler, Ordering::Relaxed) == 0 && handler != 0 {
+        hooks::handler_known();
     }
 }
 

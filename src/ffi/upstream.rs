@@ -333,8 +333,10 @@ impl State {
     #[inline]
     pub(crate) fn took_if_good(&self) -> Option<u64> {
         let State(state) = self;
-        let good = state.header_time != ngx_msec_t::MAX && !matches!(state.status, 502..=504);
-        millis(state.response_time).filter(|_| good)
+        if state.header_time == ngx_msec_t::MAX || matches!(state.status, 502..=504) {
+            return None;
+        }
+        millis(state.response_time)
     }
 
     /// Whether it stands between the attempts of two upstream requests: all zeros, while those of an

@@ -236,11 +236,11 @@ fn watch_other(u: &mut ngx_http_upstream_t) {
 #[inline(always)]
 pub(super) fn usual_original(u: &ngx_http_upstream_t) -> Option<Finalize> {
     let (module, original) = ORIGINALS.first()?;
-    let same = module.load(Ordering::Relaxed) == u.output.tag as usize;
+    if module.load(Ordering::Relaxed) != u.output.tag as usize {
+        return None;
+    }
     // SAFETY: NULL, which no function is, or what watch() stored: the address of such a function.
-    let original =
-        unsafe { std::mem::transmute::<usize, Option<Finalize>>(original.load(Ordering::Relaxed)) };
-    original.filter(|_| same)
+    unsafe { std::mem::transmute::<usize, Option<Finalize>>(original.load(Ordering::Relaxed)) }
 }
 
 /// The function that [`watch`] replaced.

@@ -28,11 +28,14 @@ pub(crate) fn count_usual(request: Request<'_>, upstream: Upstream<'_>) -> bool 
     let Some(memory) = &main.memory else { return false };
     let place = state.peer().and_then(|name| remembered(main, upstream.group_at(), name));
     let Some(place) = place else { return false };
-    if !place.peer.count_usual(upstream.is_reused(), took, time::current_msec()) {
+    let (reused, now) = (upstream.is_reused(), time::current_msec());
+    if !place.peer.count_usual(reused, took, now) {
         return false;
     }
     memory.head().count_request();
-    count_connect(place, upstream, state);
+    if !reused && let Some(time) = state.connect_time() {
+        place.upstream.count_connect(time);
+    }
     count_header(place, request);
     true
 }

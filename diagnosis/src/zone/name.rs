@@ -50,12 +50,10 @@ impl Name {
         }
         let mut words = self.words.iter().map(|word| word.load(Relaxed));
         let mut next = |bytes: &[u8; WORD]| words.next() == Some(u64::from_le_bytes(*bytes));
-        match name.as_chunks::<WORD>().0 {
-            [] => true,
-            [first] => next(first),
-            // Most names: an IPv4 address with a port, and what is no longer.
-            [first, second] => next(first) && next(second),
-            all => all.iter().all(next),
+        match name.first_chunk() {
+            // Most names: what stands behind the first word is in the last.
+            Some(first) if name.len() <= 2 * WORD => next(first),
+            _ => name.as_chunks().0.iter().all(next),
         }
     }
 
