@@ -183,12 +183,15 @@ unsafe fn main_conf<'a>(cycle: *mut ngx_cycle_t) -> Option<&'a mut MainConf> {
 unsafe extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_t {
     guard((), || {
         // SAFETY: nginx calls it with the new cycle, before any request.
-        if let Some(main) = unsafe { main_conf(cycle) } {
+        let main = unsafe { main_conf(cycle) }.map(|main| {
             // SAFETY: as above.
             main.heads.complete(unsafe { &*cycle });
             main.memory = main.zone.and_then(|zone| zone.memory());
             directives::begin(main);
-        }
+            ptr::from_mut(main)
+        });
+        // SAFETY: it lives in the cycle, and nginx gives that up only when it has another.
+        unsafe { module::use_conf(main.unwrap_or_default()) };
     });
     NGX_OK as ngx_int_t
 }

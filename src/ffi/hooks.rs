@@ -159,15 +159,15 @@ pub(super) unsafe extern "C" fn finalize(r: *mut ngx_http_request_t, rc: ngx_int
 }
 
 /// Counts the end of an upstream request of the usual kind. The function that the hook replaced;
-/// `None` if it is of another kind.
+/// `None` if it is of another kind. No more is kept meanwhile than there are registers for.
 #[inline(always)]
 fn usual_end(request: Request<'_>, rc: ngx_int_t) -> Option<Finalize> {
     let upstream = request.upstream()?;
     if LIVE.load(Ordering::Relaxed) != 0 || observe::gave_up(rc) {
         return None;
     }
-    let original = watch::usual_original(upstream.raw())?;
-    observe::count_usual(request, upstream).then_some(original)
+    let usual = watch::is_usual(upstream.raw()) && observe::count_usual(request, upstream);
+    if usual { watch::usual_original() } else { None }
 }
 
 /// As [`finalize`], of any kind.

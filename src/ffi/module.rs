@@ -1,11 +1,32 @@
 //! `ngx_module_t`: the module's own, and those of the running nginx.
 
-use std::ptr::addr_of;
+use std::ptr::{self, addr_of};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 use nginx_sys::{ngx_cycle_t, ngx_module_t};
 
 use super::string;
+use crate::directives::MainConf;
+
+/// The configuration of the http block that nginx began to use last.
+static NEWEST: AtomicPtr<MainConf> = AtomicPtr::new(ptr::null_mut());
+
+/// Notes that nginx begins to use a configuration; NULL for one without an http block.
+///
+/// # Safety
+/// It lives until this is called with the next one.
+pub(super) unsafe fn use_conf(main: *mut MainConf) {
+    NEWEST.store(main, Ordering::Relaxed);
+}
+
+/// The configuration that nginx began to use last. It is the one of every request, but where one
+/// process is both master and worker: after a reload there, requests go on with the one before.
+#[inline(always)]
+pub(crate) fn newest_conf() -> Option<&'static MainConf> {
+    // SAFETY: NULL, or a configuration that is in use (use_conf), which nobody changes any more.
+    unsafe { NEWEST.load(Ordering::Relaxed).as_ref() }
+}
 
 /// The module's own entry: nginx writes its numbers into it while loading.
 pub(super) fn this() -> &'static ngx_module_t {

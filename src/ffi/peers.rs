@@ -16,6 +16,9 @@ use super::upstream::Upstream;
 /// More peers than this are not read for one request.
 const MOST: usize = 4_096;
 
+/// How far apart the peers of a group are, and so their names: bytes.
+pub(crate) const SPACING: usize = size_of::<ngx_http_upstream_rr_peer_t>();
+
 /// A peer, by the address of nginx's structure: only compared, until it is found among those of a
 /// group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

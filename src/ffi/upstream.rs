@@ -328,6 +328,22 @@ impl State {
         unsafe { string::bytes_at(self.0.peer) }
     }
 
+    /// Where nginx has the peer's name: an address to compare, and 0 where there is none.
+    #[inline(always)]
+    pub(crate) fn peer_at(&self) -> usize {
+        self.0.peer as usize
+    }
+
+    /// As [`State::peer`], where that is a name of eight bytes or more.
+    #[inline(always)]
+    pub(crate) fn long_peer(&self) -> Option<&[u8]> {
+        // SAFETY: as above; a text that is not empty is not NULL.
+        unsafe {
+            let name = self.0.peer.as_ref()?;
+            (name.len >= size_of::<u64>()).then(|| slice::from_raw_parts(name.data, name.len))
+        }
+    }
+
     /// How long the attempt took, milliseconds, if it has ended with a response that is no error of
     /// a gateway's.
     #[inline]

@@ -20,7 +20,7 @@ use nginx_sys::{
 
 use super::peers::{self, PeerAt};
 use super::request::Request;
-use super::{hooks, upstream};
+use super::{hooks, module, upstream};
 
 type InitPeer = unsafe extern "C" fn(
     r: *mut ngx_http_request_t,
@@ -144,7 +144,7 @@ unsafe extern "C" fn init_peer(
 unsafe fn usual_init(r: *mut ngx_http_request_t, us: usize) -> Option<InitPeer> {
     // SAFETY: by the caller's contract.
     let request = unsafe { Request::of_handler(r) };
-    let (last, original) = request.main_conf()?.groups.last.get();
+    let (last, original) = module::newest_conf()?.groups.last.get();
     let watched = request.loc_conf()?.enabled() && !request.is_post_action();
     // SAFETY: nginx calls peer.init for the request's upstream (ngx_http_upstream_init_request).
     let u = unsafe { (*r).upstream.as_mut() }?;
@@ -232,13 +232,19 @@ fn watch_other(u: &mut ngx_http_upstream_t) {
     }
 }
 
-/// The function that [`watch`] replaced, where the first module of the table is the one.
+/// Whether an upstream request is one of the first module of the table: what [`watch`] replaced is
+/// [`usual_original`] then.
 #[inline(always)]
-pub(super) fn usual_original(u: &ngx_http_upstream_t) -> Option<Finalize> {
-    let (module, original) = ORIGINALS.first()?;
-    if module.load(Ordering::Relaxed) != u.output.tag as usize {
-        return None;
-    }
+pub(super) fn is_usual(u: &ngx_http_upstream_t) -> bool {
+    ORIGINALS
+        .first()
+        .is_some_and(|(module, _)| module.load(Ordering::Relaxed) == u.output.tag as usize)
+}
+
+/// The function that [`watch`] replaced for the first module of the table.
+#[inline(always)]
+pub(super) fn usual_original() -> Option<Finalize> {
+    let (_, original) = ORIGINALS.first()?;
     // SAFETY: NULL, which no function is, or what watch() stored: the address of such a function.
     unsafe { std::mem::transmute::<usize, Option<Finalize>>(original.load(Ordering::Relaxed)) }
 }

@@ -10,7 +10,7 @@ use super::{Assembled, assemble};
 use crate::directives::MainConf;
 use crate::ffi::request::Request;
 use crate::ffi::upstream::{State, Upstream};
-use crate::ffi::{hooks, time};
+use crate::ffi::{hooks, module, time};
 use crate::record::{Diagnosis, look_up, of_group, remember_address, remembered};
 
 /// Counts an upstream request at its end, if it is one of the usual kind: a single attempt that was
@@ -22,11 +22,12 @@ use crate::record::{Diagnosis, look_up, of_group, remember_address, remembered};
 #[inline(always)]
 pub(crate) fn count_usual(request: Request<'_>, upstream: Upstream<'_>) -> bool {
     let Some(state) = request.only_state() else { return false };
-    let (Some(took), Some(main)) = (state.took_if_good(), request.main_conf()) else {
+    let (Some(took), Some(main)) = (state.took_if_good(), module::newest_conf()) else {
         return false;
     };
     let Some(memory) = &main.memory else { return false };
-    let place = state.peer().and_then(|name| remembered(main, upstream.group_at(), name));
+    let Some(name) = state.long_peer() else { return false };
+    let place = remembered(main, upstream.group_at(), (state.peer_at(), name));
     let Some(place) = place else { return false };
     let (reused, now) = (upstream.is_reused(), time::current_msec());
     if !place.peer.count_usual(reused, took, now) {
@@ -57,7 +58,7 @@ pub(crate) fn count(request: Request<'_>, upstream: Upstream<'_>, noted: bool) {
         let Some(name) = state.peer() else { continue };
         let Some(place) = place(main, upstream, name) else { continue };
         if upstream.has_fixed_name(state) && !place.is_other() {
-            remember_address(main, upstream.group_at(), name, place);
+            remember_address(main, upstream.group_at(), state.peer_at(), place);
         }
         place.count(memory.head(), ended(upstream, state), time::current_msec());
         // Of the last, nginx still knows whether its connection was reused.

@@ -1,8 +1,7 @@
 //! Where in the zone a peer is counted.
 //!
-//! Every request of a peer asks, so the answers are remembered: by the address of the name, where
-//! nginx has that for as long as its configuration, else by the end of the name, where names differ
-//! most. A place may come to be another peer's, and others may have the same end of a name: what is
+//! Every request of a peer asks, so the answers are remembered: by where the name is, if nginx has
+//! that for as long as its configuration, else by the end of the name, where names differ most. A place may come to be another peer's, and others may have the same end of a name: what is
 //! remembered is compared each time.
 
 use std::cell::Cell;
@@ -10,18 +9,30 @@ use std::cell::Cell;
 use diagnosis::zone::{Memory, Place};
 
 use crate::directives::MainConf;
+use crate::ffi::peers::SPACING;
 use crate::ffi::time;
 
 /// What is remembered, for the life of a configuration.
 #[derive(Default)]
-pub(crate) struct Places(Vec<Cell<Remembered>>);
+pub(crate) struct Places {
+    by_address: Vec<Cell<ByAddress>>,
+    by_name: Vec<Cell<ByName>>,
+}
 
+/// A peer's own place.
 #[derive(Clone, Copy, Default)]
-struct Remembered {
+struct ByAddress {
     /// Address of the group.
     group: usize,
-    /// Address of the name, if that is fixed.
-    name: usize,
+    /// Where nginx has its name.
+    at: usize,
+    place: Option<Place<'static>>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct ByName {
+    /// Address of the group.
+    group: usize,
     place: Option<Place<'static>>,
     /// Until when, for a place that stands for others: there may be room again.
     until: u64,
@@ -41,53 +52,60 @@ const MOST: usize = 16_384;
 impl Places {
     /// For so many peers.
     pub(crate) fn new(peers: usize) -> Places {
-        let size = peers.saturating_mul(4).clamp(64, MOST).next_power_of_two();
-        Places((0..size).map(|_| Cell::default()).collect())
+        let size = peers.saturating_mul(2).clamp(64, MOST).next_power_of_two();
+        let by_address = (0..size).map(|_| Cell::default()).collect();
+        Places { by_address, by_name: (0..size).map(|_| Cell::default()).collect() }
     }
 
+    /// nginx makes the peers of a group in one piece: each has a slot of its own.
     #[inline(always)]
-    fn by_address(&self, group: usize, name: usize) -> Option<&Cell<Remembered>> {
-        let mask = self.0.len().checked_sub(1)?;
-        let spread = (group ^ name).wrapping_mul(SPREAD) >> (usize::BITS / 2);
-        self.0.get(spread & mask)
+    fn at_address(&self, at: usize) -> Option<&Cell<ByAddress>> {
+        let mask = self.by_address.len().checked_sub(1)?;
+        self.by_address.get(at / SPACING & mask)
     }
 
-    fn at(&self, group: usize, name: &[u8]) -> Option<&Cell<Remembered>> {
-        let mask = self.0.len().checked_sub(1)?;
+    fn at_name(&self, group: usize, name: &[u8]) -> Option<&Cell<ByName>> {
+        let mask = self.by_name.len().checked_sub(1)?;
         let word =
             |bytes: Option<&[u8; WORD]>| bytes.map_or(0, |bytes| usize::from_ne_bytes(*bytes));
         // With what is before the last word: in a large group all may have one port.
         let before = name.last_chunk::<{ 2 * WORD }>().and_then(|end| end.first_chunk());
         let ends = word(name.last_chunk()) ^ word(before.or(name.first_chunk())).rotate_left(23);
         let spread = (group ^ ends).wrapping_mul(SPREAD) >> (usize::BITS / 2);
-        self.0.get(spread & mask)
+        self.by_name.get(spread & mask)
     }
 }
 
-/// The place of a peer of a group, if that is remembered by the address of its name, which is one
-/// of the configuration's, and the peer has a place of its own.
+/// The place of a peer of a group, if that is remembered by where its name is, which is in the
+/// configuration, and the peer has a place of its own. `peer`: where nginx has the name, and the
+/// name.
 #[inline(always)]
-pub(crate) fn remembered(main: &MainConf, group: usize, peer: &[u8]) -> Option<Place<'static>> {
-    let name = peer.as_ptr() as usize;
-    let known = main.places.by_address(group, name)?.get();
-    let place = known.place.filter(|_| known.group == group && known.name == name)?;
+pub(crate) fn remembered(
+    main: &'static MainConf,
+    group: usize,
+    (at, peer): (usize, &[u8]),
+) -> Option<Place<'static>> {
+    let known = main.places.at_address(at)?.get();
+    if known.group != group || known.at != at {
+        return None;
+    }
+    let place = known.place?;
     // Compared all the same: there are balancers that write another name there.
     place.is_own(peer).then_some(place)
 }
 
-/// Remembers the place of a peer by the address of its name, which is one of the configuration's.
+/// Remembers the place of a peer by where its name is, which is in the configuration.
 #[cold]
-pub(crate) fn remember_address(main: &MainConf, group: usize, peer: &[u8], place: Place<'static>) {
-    let name = peer.as_ptr() as usize;
-    if let Some(slot) = main.places.by_address(group, name) {
-        slot.set(Remembered { group, name, place: Some(place), until: 0 });
+pub(crate) fn remember_address(main: &MainConf, group: usize, at: usize, place: Place<'static>) {
+    if let Some(slot) = main.places.at_address(at) {
+        slot.set(ByAddress { group, at, place: Some(place) });
     }
 }
 
 /// The place of a peer of a group, which is given one if it has none. `None` if that is not
 /// possible.
 pub(crate) fn of_group(main: &MainConf, group: usize, peer: &[u8]) -> Option<Place<'static>> {
-    let slot = main.places.at(group, peer)?;
+    let slot = main.places.at_name(group, peer)?;
     let known = slot.get();
     match known.place {
         Some(place) if known.group == group && place.holds(peer) => {
@@ -105,11 +123,11 @@ fn remember(
     main: &MainConf,
     group: usize,
     peer: &[u8],
-    slot: &Cell<Remembered>,
+    slot: &Cell<ByName>,
 ) -> Option<Place<'static>> {
     let place = look_up(main, main.groups.name(group)?.as_bytes(), peer)?;
     let until = time::current_msec().saturating_add(WHILE);
-    slot.set(Remembered { group, name: usize::MAX, place: Some(place), until });
+    slot.set(ByName { group, place: Some(place), until });
     Some(place)
 }
 

@@ -173,8 +173,9 @@ impl PeerSlot {
     pub fn count_usual(&self, reused: bool, took: u64, now: u64) -> bool {
         let tells = match reused {
             true => {
-                let before = self.last_ok.load(Relaxed);
-                now.saturating_sub(took).saturating_sub(before) >= LEAST
+                // It began that long after the last had ended.
+                let after = self.last_ok.load(Relaxed).wrapping_add(LEAST);
+                now >= after.wrapping_add(took)
             }
             false => self.outages.is_open(),
         };
