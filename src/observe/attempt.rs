@@ -2,6 +2,7 @@
 
 use diagnosis::attempts::Slot;
 use diagnosis::{Attempt, Cause, Seconds, Shown, Verdict, zone};
+use smallvec::SmallVec;
 
 use super::{answered_error, told_by_location};
 use crate::ffi::request::Request;
@@ -11,7 +12,7 @@ use crate::record::{Diagnosis, Group, Note};
 /// The attempts of one request, in order.
 pub(crate) struct Assembled<'d> {
     /// One for each entry of `r->upstream_states`, and one for an attempt without an entry.
-    entries: Vec<Entry<'d>>,
+    entries: SmallVec<[Entry<'d>; 2]>,
 }
 
 struct Entry<'d> {
@@ -49,7 +50,7 @@ pub(crate) fn assemble<'d>(
     }
     let told_from = told_by_location(request);
 
-    let mut entries = Vec::with_capacity(count);
+    let mut entries = SmallVec::with_capacity(count);
     for at in 0..count {
         let state = states.get(at);
         let noted = groups.iter().filter(own).filter_map(|group| {

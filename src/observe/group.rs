@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use diagnosis::Cause;
 use diagnosis::findings::Context;
+use smallvec::SmallVec;
 
 use crate::directives::LocConf;
 use crate::ffi::hooks;
@@ -29,7 +30,7 @@ impl Group {
             uri: (!request.is_main()).then(|| uri(request, conf.keeps_query()).into_owned()),
             name: upstream.group_name(),
             module: upstream.module(),
-            notes: Vec::new(),
+            notes: SmallVec::new(),
             brief: Vec::new(),
             peers: Vec::new(),
             context: Context::default(),

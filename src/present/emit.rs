@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use diagnosis::zone::{Allowed, Count, Place};
 use diagnosis::{Cause, Outcome, Record};
+use smallvec::SmallVec;
 
 use super::Diagnosed;
 use crate::directives::{LocConf, LogTarget, MainConf, Sink};
@@ -40,7 +41,7 @@ pub(crate) fn emit(request: Request<'_>) {
 
 /// The records of a request as lines of JSON.
 struct Lines<'a> {
-    ready: Vec<Ready<'a>>,
+    ready: SmallVec<[Ready<'a>; 1]>,
     json: Vec<u8>,
 }
 
@@ -67,7 +68,7 @@ const KEPT: usize = 64 * 1_024;
 impl<'a> Lines<'a> {
     fn take() -> Lines<'a> {
         let json = BUFFER.lock().map(|mut kept| std::mem::take(&mut *kept)).unwrap_or_default();
-        Lines { ready: Vec::with_capacity(1), json }
+        Lines { ready: SmallVec::new(), json }
     }
 
     /// Adds the record of a request, if it has one.

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use diagnosis::findings::Context;
 use diagnosis::zone::Place;
 use diagnosis::{Attempt, Cause, PeerReport, Verdict};
+use smallvec::SmallVec;
 
 use crate::directives::LocConf;
 use crate::ffi::peers::PeerAt;
@@ -19,7 +20,8 @@ const MOST_NOTES: usize = 256;
 /// subrequests.
 #[derive(Default)]
 pub(crate) struct Diagnosis {
-    groups: Vec<Group>,
+    // Most have one, and that stands with the rest.
+    groups: SmallVec<[Group; 1]>,
 }
 
 /// One upstream request. An internal redirect can start another for the same request.
@@ -41,7 +43,7 @@ pub(crate) struct Group {
     /// The place of its first attempt in `r->upstream_states`.
     pub(crate) first: usize,
     /// Failures, in order.
-    pub(crate) notes: Vec<Note>,
+    pub(crate) notes: SmallVec<[Note; 2]>,
     /// Those there was no room for in full.
     pub(crate) brief: Vec<Brief>,
     /// The peers when none could be chosen.
@@ -97,8 +99,6 @@ impl Diagnosis {
     ) -> &mut Group {
         let at = self.groups.iter().position(|group| group.upstream == upstream);
         let at = at.unwrap_or_else(|| {
-            // Most have one, and a group is large.
-            self.groups.reserve_exact(1);
             self.groups.push(new());
             self.groups.len().saturating_sub(1)
         });
@@ -161,13 +161,7 @@ impl Group {
                 note.attempt.stderr = stderr;
             }
             Some(_) => {}
-            None if !full => {
-                // As for groups: there is one, or there are many.
-                if self.notes.is_empty() {
-                    self.notes.reserve_exact(1);
-                }
-                self.notes.push(new);
-            }
+            None if !full => self.notes.push(new),
             // The request's verdict is the last one's.
             None => {
                 if let Some(last) = self.notes.last_mut() {
