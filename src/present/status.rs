@@ -29,7 +29,7 @@ pub(crate) fn status(request: Request<'_>) -> Option<Answer> {
     let mut snapshot = request.main_conf().map(snapshot)?;
     let body = match query.format {
         Format::Json => {
-            snapshot.recent = query.select(recent(request.main_conf()?));
+            snapshot.recent = query.select(&ring::records(&recent(request.main_conf()?)));
             snapshot.to_json().ok()?
         }
         Format::Prometheus => exposition::prometheus(&snapshot).ok()?.into_bytes(),
@@ -95,11 +95,11 @@ fn add_states(main: &MainConf, upstreams: &mut [Upstream]) {
     }
 }
 
-/// The latest records, newest first.
-fn recent(main: &MainConf) -> Vec<String> {
+/// A copy of the latest records.
+fn recent(main: &MainConf) -> Vec<u8> {
     // Only copied under the lock, into memory that is there already: taking it apart can wait.
     let size = main.memory.map_or(0, |memory| memory.head().layout().ring);
     let mut copy = Vec::with_capacity(size);
     main.locked(|memory, ring| memory.head().ring.copy(ring, &mut copy));
-    ring::records(&copy)
+    copy
 }

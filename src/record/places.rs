@@ -61,7 +61,7 @@ impl Places {
     #[inline(always)]
     fn at_address(&self, at: usize) -> Option<&Cell<ByAddress>> {
         let mask = self.by_address.len().checked_sub(1)?;
-        self.by_address.get(at / SPACING & mask)
+        self.by_address.get((at / SPACING) & mask)
     }
 
     fn at_name(&self, group: usize, name: &[u8]) -> Option<&Cell<ByName>> {

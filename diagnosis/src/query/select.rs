@@ -22,14 +22,15 @@ struct Attempt {
 impl Query {
     /// Those of the records that are asked for, in their order. A record that was torn by a crash
     /// is none that a filter can find.
-    pub fn select(&self, records: Vec<String>) -> Vec<String> {
+    pub fn select(&self, records: &[&[u8]]) -> Vec<String> {
         let all = self.upstream.is_none() && self.peer.is_none() && self.cause.is_none();
         // Without a filter nothing has to be taken apart.
-        let wanted = |json: &String| {
-            all || serde_json::from_str(json).is_ok_and(|record| self.wants(&record))
+        let wanted = |json: &&&[u8]| {
+            all || serde_json::from_slice(json).is_ok_and(|record| self.wants(&record))
         };
         let limit = self.limit.unwrap_or(usize::MAX);
-        records.into_iter().filter(wanted).take(limit).collect()
+        let wanted = records.iter().filter(wanted).take(limit);
+        wanted.map(|json| String::from_utf8_lossy(json).into_owned()).collect()
     }
 
     fn wants(&self, record: &Record) -> bool {

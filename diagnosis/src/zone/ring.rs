@@ -63,13 +63,13 @@ impl Ring {
 }
 
 /// Takes a copy of the ring apart: the records, newest first.
-pub fn records(copy: &[u8]) -> Vec<String> {
+pub fn records(copy: &[u8]) -> Vec<&[u8]> {
     let mut records = Vec::new();
     let mut rest = copy;
     while let Some((length, behind)) = rest.split_first_chunk::<LENGTH>() {
         let length = u32::from_ne_bytes(*length) as usize;
         let Some((record, behind)) = behind.split_at_checked(length) else { break };
-        records.push(String::from_utf8_lossy(record).into_owned());
+        records.push(record);
         rest = behind;
     }
     records.reverse();
@@ -121,7 +121,8 @@ mod tests {
     fn read_all(ring: &Ring, bytes: &[u8]) -> Vec<String> {
         let mut copy = Vec::new();
         ring.copy(bytes, &mut copy);
-        records(&copy)
+        let text = |record: &&[u8]| String::from_utf8_lossy(record).into_owned();
+        records(&copy).iter().map(text).collect()
     }
 
     #[test]
