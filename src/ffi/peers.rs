@@ -93,15 +93,20 @@ pub(crate) fn number(upstream: Upstream<'_>) -> Option<u64> {
     Some(first.saturating_add(second) as u64)
 }
 
-/// How many servers of a group are not marked `down`, backup servers too. Counted without a copy of
-/// them, which a large group would make a long one.
-pub(crate) fn not_down(upstream: Upstream<'_>) -> Option<usize> {
-    let mut count = 0_usize;
-    // SAFETY: a list that nginx made.
-    unsafe {
-        each(list(upstream)?, |peer| count = count.saturating_add(usize::from(peer.down == 0)));
-    }
-    Some(count)
+/// Whether more servers of a group than so many are not marked `down`, backup servers too. No more
+/// are looked at than it takes: a group can be large.
+pub(crate) fn has_more_up(upstream: Upstream<'_>, than: u64) -> Option<bool> {
+    let servers = list(upstream)?;
+    let mut count = 0_u64;
+    let mut more = |peer: &ngx_http_upstream_rr_peer_t| {
+        count = count.saturating_add(u64::from(peer.down == 0));
+        (count > than).then_some(())
+    };
+    // SAFETY: lists that nginx made.
+    let found = unsafe {
+        find(servers, usize::MAX, &mut more).or_else(|| find((*servers).next, usize::MAX, more))
+    };
+    Some(found.is_some())
 }
 
 /// The first few peers of a group.

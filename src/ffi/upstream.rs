@@ -260,11 +260,16 @@ impl<'a> Upstream<'a> {
         size.saturating_sub(self.cache_header())
     }
 
-    /// Whether the name of an attempt's peer is the configuration's, and stays where it is. With a
-    /// zone nginx has it as a copy (`ngx_http_upstream_connect`), and a balancer of a third party may
-    /// have it in the request.
-    pub(crate) fn has_fixed_name(&self, state: &State) -> bool {
-        let peer = peers::with_name(state.0.peer as usize);
+    /// Where nginx has the name of the peer in use: as [`State::peer_at`].
+    pub(crate) fn peer_at(&self) -> usize {
+        self.raw().peer.name as usize
+    }
+
+    /// Whether the name of a peer that is there is the configuration's, and stays where it is. With
+    /// a zone nginx has it as a copy (`ngx_http_upstream_connect`), and a balancer of a third party
+    /// may have it in the request.
+    pub(crate) fn has_fixed_name(&self, at: usize) -> bool {
+        let peer = peers::with_name(at);
         self.main_conf().is_some_and(|main| main.groups.has_fixed(self.group_at(), peer))
     }
 

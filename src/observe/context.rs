@@ -96,10 +96,7 @@ fn not_retried(upstream: Upstream<'_>, failed: &Attempt) -> Option<NotRetried> {
         // limit is the reason only if it is below that.
         let limited = match retry.tries {
             0 => false,
-            tries => {
-                let up = peers::not_down(upstream)?;
-                tries < up as u64
-            }
+            tries => peers::has_more_up(upstream, tries)?,
         };
         Some(if limited { NotRetried::Tries(retry.tries) } else { NotRetried::NoServerLeft })
     } else if !retry.kinds.has(kind) {
@@ -212,6 +209,8 @@ const KEPT: usize = 64;
 
 struct Answer {
     peer: String,
+    /// The end of its name, which tells most names apart sooner.
+    end: Option<[u8; 8]>,
     at: u64,
     host: Option<Host>,
 }
@@ -220,16 +219,24 @@ struct Answer {
 fn cached(peer: &str, ask: impl FnOnce() -> Option<Host>) -> Option<Host> {
     static ANSWERS: Mutex<Vec<Answer>> = Mutex::new(Vec::new());
     let now = time::current_msec();
+    let is_fresh = |answer: &Answer| now.saturating_sub(answer.at) < FRESH;
     // One thread uses it; a panic in here, which poisons it, costs the answers and nothing else.
     let mut answers = ANSWERS.lock().ok()?;
-    answers.retain(|answer| now.saturating_sub(answer.at) < FRESH);
-    if let Some(known) = answers.iter().find(|answer| answer.peer == peer) {
+    let end = peer.as_bytes().last_chunk().copied();
+    let known = answers.iter_mut().find(|answer| answer.end == end && answer.peer == peer);
+    if let Some(known) = known {
+        if !is_fresh(known) {
+            (known.host, known.at) = (ask(), now);
+        }
         return known.host.clone();
     }
     if answers.len() >= KEPT {
-        return None;
+        answers.retain(is_fresh);
+        if answers.len() >= KEPT {
+            return None;
+        }
     }
     let host = ask();
-    answers.push(Answer { peer: peer.to_owned(), at: now, host: host.clone() });
+    answers.push(Answer { peer: peer.to_owned(), end, at: now, host: host.clone() });
     host
 }

@@ -56,10 +56,7 @@ pub(crate) fn count(request: Request<'_>, upstream: Upstream<'_>, noted: bool) {
     let states = request.last_states();
     for (at, state) in states.iter().enumerate() {
         let Some(name) = state.peer() else { continue };
-        let Some(place) = place(main, upstream, name) else { continue };
-        if upstream.has_fixed_name(state) && !place.is_other() {
-            remember_address(main, upstream.group_at(), state.peer_at(), place);
-        }
+        let Some(place) = place(main, upstream, (state.peer_at(), name)) else { continue };
         place.count(memory.head(), ended(upstream, state), time::current_msec());
         // Of the last, nginx still knows whether its connection was reused.
         if at.saturating_add(1) == states.len() {
@@ -131,12 +128,32 @@ fn ended(upstream: Upstream<'_>, state: &State) -> Attempted {
     }
 }
 
-#[inline]
-fn place(main: &MainConf, upstream: Upstream<'_>, name: &[u8]) -> Option<Place<'static>> {
+/// The place of an attempt's peer: of that is known where nginx has its name, and the name.
+fn place(
+    main: &'static MainConf,
+    upstream: Upstream<'_>,
+    peer: (usize, &[u8]),
+) -> Option<Place<'static>> {
     match upstream.group_at() {
-        0 => look_up(main, upstream.group_name()?.as_bytes(), name),
-        group => of_group(main, group, name),
+        0 => look_up(main, upstream.group_name()?.as_bytes(), peer.1),
+        _ => place_in_group(main, upstream, peer),
     }
+}
+
+/// As [`place`], of an upstream request that chooses from a group.
+pub(super) fn place_in_group(
+    main: &'static MainConf,
+    upstream: Upstream<'_>,
+    (at, name): (usize, &[u8]),
+) -> Option<Place<'static>> {
+    let group = upstream.group_at();
+    remembered(main, group, (at, name)).or_else(|| {
+        let place = of_group(main, group, name)?;
+        if upstream.has_fixed_name(at) && !place.is_other() {
+            remember_address(main, group, at, place);
+        }
+        Some(place)
+    })
 }
 
 /// As [`count`], with what was noted: which attempts failed, and what took peers out.

@@ -13,13 +13,13 @@ use diagnosis::{
     Verdict, classify, classify_known,
 };
 
-use super::count::count_unbegun;
+use super::count::{count_unbegun, place_in_group};
 use crate::directives::LocConf;
 use crate::ffi::log::Line;
 use crate::ffi::request::Request;
 use crate::ffi::upstream::Upstream;
 use crate::ffi::{hooks, peers, socket, time};
-use crate::record::{Group, Note, of_group};
+use crate::record::{Group, Note};
 
 /// Header bytes looked for beyond nginx's buffer: nginx's largest sensible buffers hold less.
 const PEEK: usize = 64 * 1_024;
@@ -150,7 +150,7 @@ pub(super) fn note_of(
     Note { at, attempt, peer: peers::in_use(upstream), place }
 }
 
-/// Where the attempt's peer is counted. Found by the address of its name, which is there now.
+/// Where the attempt's peer is counted. Found by where its name is, which is there now.
 fn noted_place(
     request: Request<'_>,
     upstream: Upstream<'_>,
@@ -159,7 +159,7 @@ fn noted_place(
     if matches!(attempt.phase, Some(Phase::Resolve | Phase::Select)) || !upstream.has_group() {
         return None;
     }
-    of_group(request.main_conf()?, upstream.group_at(), upstream.peer_name()?)
+    place_in_group(request.main_conf()?, upstream, (upstream.peer_at(), upstream.peer_name()?))
 }
 
 fn progress(upstream: Upstream<'_>) -> Progress {

@@ -70,8 +70,10 @@ impl Places {
             |bytes: Option<&[u8; WORD]>| bytes.map_or(0, |bytes| usize::from_ne_bytes(*bytes));
         // With what is before the last word: in a large group all may have one port.
         let before = name.last_chunk::<{ 2 * WORD }>().and_then(|end| end.first_chunk());
-        let ends = word(name.last_chunk()) ^ word(before.or(name.first_chunk())).rotate_left(23);
-        let spread = (group ^ ends).wrapping_mul(SPREAD) >> (usize::BITS / 2);
+        let last = group ^ word(name.last_chunk());
+        // One after the other: digits that differ in both must not make up for each other.
+        let spread = last.wrapping_mul(SPREAD) ^ word(before.or(name.first_chunk()));
+        let spread = spread.wrapping_mul(SPREAD) >> (usize::BITS / 2);
         self.by_name.get(spread & mask)
     }
 }
