@@ -17,6 +17,8 @@ pub(crate) struct Scenario {
     pub(crate) peers: Peers,
     /// The most lines that the module may write in a second.
     pub(crate) rate: Option<u32>,
+    /// The group has a `zone`: its peers are shared by the workers.
+    pub(crate) zone: bool,
     /// Locations in the configuration.
     pub(crate) locations: usize,
     /// Requests before anything is measured: every buffer, connection and peer has been used
@@ -50,6 +52,7 @@ const USUAL: Scenario = Scenario {
     status: 200,
     peers: Peers::None,
     rate: None,
+    zone: false,
     locations: 1,
     warm_up: 300,
     everywhere: false,
@@ -69,6 +72,13 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         peers: Peers::Kept,
         everywhere: true,
         throughput: true,
+        ..USUAL
+    },
+    Scenario {
+        name: "keepalive-zone",
+        title: "200, upstream keepalive, `zone`",
+        peers: Peers::Kept,
+        zone: true,
         ..USUAL
     },
     Scenario {
@@ -134,6 +144,15 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         ..USUAL
     },
     Scenario {
+        name: "peers-dead-zone",
+        title: "502, two of 1,000 peers refused, `zone`",
+        status: 502,
+        peers: Peers::Dead(MANY_PEERS),
+        zone: true,
+        warm_up: MANY_PEERS,
+        ..USUAL
+    },
+    Scenario {
         name: "storm",
         title: "502, refused, `rate=100r/s`",
         status: 502,
@@ -171,26 +190,35 @@ impl Scenario {
         }
         text
     }
+
+    /// The `upstream` block, with the ports for those that refuse and the one that answers.
+    pub(crate) fn block(&self, dead: u16, good: u16) -> String {
+        match self.peers.servers(dead, good) {
+            Some(servers) => {
+                let zone = if self.zone { "zone u 4m;\n" } else { "" };
+                format!("upstream u {{\n{zone}{servers}}}")
+            }
+            None => String::new(),
+        }
+    }
 }
 
 impl Peers {
-    /// The `upstream` block, with the ports for those that refuse and the one that answers.
-    pub(crate) fn block(self, dead: u16, good: u16) -> String {
+    fn servers(self, dead: u16, good: u16) -> Option<String> {
         let servers = |count: usize, port: u16, options: &str| {
             let server = |n| format!("server {}:{port}{options};\n", address(n));
             (0..count).map(server).collect::<String>()
         };
         let kept = "keepalive 8; keepalive_requests 1000000000; keepalive_timeout 1h;";
-        let servers = match self {
-            Self::None => return String::new(),
+        Some(match self {
+            Self::None => return None,
             Self::Good(count) => servers(count, good, ""),
             Self::Kept => servers(1, good, "") + kept,
             Self::Dead(count) => servers(count, dead, " max_fails=0"),
             Self::DeadThenKept => {
                 servers(1, dead, " max_fails=0") + &servers(1, good, " backup") + kept
             }
-        };
-        format!("upstream u {{\n{servers}}}")
+        })
     }
 }
 

@@ -60,7 +60,7 @@ impl Upstreams {
             .main(way.main())
             .http(KEEP)
             .http(way.http(scenario.rate).replace("{files}", files))
-            .http(scenario.peers.block(self.dead.port(), self.good.port()));
+            .http(scenario.block(self.dead.port(), self.good.port()));
         // Lua's file is opened by the worker, in the directory of whoever runs this.
         let conf = if is_root() { conf.user("root") } else { conf };
         if way == Way::Module { conf } else { conf.without_module() }

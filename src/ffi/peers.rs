@@ -1,5 +1,9 @@
 //! `ngx_http_upstream_rr_peers_t`: nginx's bookkeeping of a group's peers.
 
+mod state;
+
+pub(crate) use state::{fixed_state, states};
+
 use std::mem::offset_of;
 use std::ptr;
 
@@ -34,34 +38,6 @@ pub(crate) fn in_use(upstream: Upstream<'_>) -> PeerAt {
 /// The peer that has its name at an address.
 pub(super) fn with_name(name: usize) -> PeerAt {
     PeerAt(name.wrapping_sub(offset_of!(ngx_http_upstream_rr_peer_t, name)))
-}
-
-/// What nginx keeps of a peer now. A group has any number of peers, so a single one is not looked
-/// for among them where that can be avoided: peers that are not shared stay where they are for as
-/// long as their configuration. Others are found by name.
-pub(crate) fn state(upstream: Upstream<'_>, at: PeerAt, name: &[u8]) -> Option<Peer> {
-    let servers = list(upstream)?;
-    let groups = upstream.main_conf().map(|main| &main.groups);
-    if groups.is_some_and(|groups| groups.has_fixed(upstream.group_at(), at)) {
-        let same = |peer: &ngx_http_upstream_rr_peer_t| (address(peer) == at).then_some(());
-        // SAFETY: one of the group's own peers, which nobody but this worker has, and a list of
-        // nginx's. Backup servers are few.
-        let (numbers, backup) = unsafe {
-            let peer = &*(at.0 as *const ngx_http_upstream_rr_peer_t);
-            (Numbers::of(peer), find((*servers).next, usize::MAX, same).is_some())
-        };
-        return Some(numbers.into_peer(String::new(), backup));
-    }
-    let named = |peer: &ngx_http_upstream_rr_peer_t| {
-        // SAFETY: the name lives as long as the peer.
-        (unsafe { string::bytes(&peer.name) } == name).then(|| Numbers::of(peer))
-    };
-    // SAFETY: lists that nginx made.
-    let found = unsafe {
-        let first = find(servers, MOST, named).map(|numbers| (numbers, false));
-        first.or_else(|| Some((find((*servers).next, MOST, named)?, true)))
-    };
-    found.map(|(numbers, backup)| numbers.into_peer(String::new(), backup))
 }
 
 /// The peers of a group that stay where they are: all, unless they are shared.

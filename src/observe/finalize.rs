@@ -31,8 +31,8 @@ pub(crate) fn finalized(request: Request<'_>, upstream: Upstream<'_>, rc: ngx_in
             group.note(note_of(request, upstream, last, attempt));
         }
         let states = request.states();
+        add_peer_states(upstream, &mut group.notes);
         for note in &mut group.notes {
-            add_peer_state(upstream, note);
             if let Some(state) = states.get(note.at).filter(|state| state.peer().is_some()) {
                 note.attempt.status = Some(state.status()).filter(|status| *status != 0);
             }
@@ -40,7 +40,7 @@ pub(crate) fn finalized(request: Request<'_>, upstream: Upstream<'_>, rc: ngx_in
         let own_error = own_error(upstream);
         let own_error = own_error.map(|attempt| {
             let mut note = note_of(request, upstream, last, attempt);
-            add_peer_state(upstream, &mut note);
+            add_peer_states(upstream, std::slice::from_mut(&mut note));
             note
         });
         let noted = group.last_failure();
@@ -59,12 +59,26 @@ pub(crate) fn finalized(request: Request<'_>, upstream: Upstream<'_>, rc: ngx_in
     });
 }
 
-/// Adds what nginx keeps of an attempt's peer. Only at the end are the failures accounted for:
+/// Adds what nginx keeps of the attempts' peers. Only at the end are the failures accounted for:
 /// peer.free() comes after the line.
-fn add_peer_state(upstream: Upstream<'_>, note: &mut Note) {
-    let name = note.attempt.peer.as_deref();
-    let peer = name.and_then(|name| peers::state(upstream, note.peer, name.as_bytes()));
-    note.attempt.peer_state = peer.map(|peer| peer.report());
+fn add_peer_states(upstream: Upstream<'_>, notes: &mut [Note]) {
+    for note in notes.iter_mut() {
+        let peer = peers::fixed_state(upstream, note.peer).filter(|_| note.attempt.peer.is_some());
+        note.attempt.peer_state = peer.map(|peer| peer.report());
+    }
+    let moving = |note: &Note| note.attempt.peer_state.is_none() && note.attempt.peer.is_some();
+    let names: Vec<&str> = notes
+        .iter()
+        .filter(|note| moving(note))
+        .filter_map(|note| note.attempt.peer.as_deref())
+        .collect();
+    if names.is_empty() {
+        return;
+    }
+    let states = peers::states(upstream, &names);
+    for (note, state) in notes.iter_mut().filter(|note| moving(note)).zip(states) {
+        note.attempt.peer_state = state.map(|peer| peer.report());
+    }
 }
 
 /// Whether nginx ends the upstream request with a gateway's error.

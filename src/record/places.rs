@@ -17,6 +17,8 @@ use crate::ffi::time;
 pub(crate) struct Places {
     by_address: Vec<Cell<ByAddress>>,
     by_name: Vec<Cell<ByName>>,
+    /// The bits of a number that are not needed to tell the places in that apart.
+    shift: u32,
 }
 
 /// A peer's own place.
@@ -52,9 +54,14 @@ const MOST: usize = 16_384;
 impl Places {
     /// For so many peers.
     pub(crate) fn new(peers: usize) -> Places {
-        let size = peers.saturating_mul(2).clamp(64, MOST).next_power_of_two();
-        let by_address = (0..size).map(|_| Cell::default()).collect();
-        Places { by_address, by_name: (0..size).map(|_| Cell::default()).collect() }
+        let size = |factor: usize| peers.saturating_mul(factor).clamp(64, MOST).next_power_of_two();
+        // Names fall into their places by chance.
+        let (addresses, names) = (size(2), size(8));
+        Places {
+            by_address: (0..addresses).map(|_| Cell::default()).collect(),
+            by_name: (0..names).map(|_| Cell::default()).collect(),
+            shift: usize::BITS.saturating_sub(names.trailing_zeros()),
+        }
     }
 
     /// nginx makes the peers of a group in one piece: each has a slot of its own.
@@ -64,8 +71,8 @@ impl Places {
         self.by_address.get((at / SPACING) & mask)
     }
 
+    #[inline(always)]
     fn at_name(&self, group: usize, name: &[u8]) -> Option<&Cell<ByName>> {
-        let mask = self.by_name.len().checked_sub(1)?;
         let word =
             |bytes: Option<&[u8; WORD]>| bytes.map_or(0, |bytes| usize::from_ne_bytes(*bytes));
         // With what is before the last word: in a large group all may have one port.
@@ -73,14 +80,12 @@ impl Places {
         let last = group ^ word(name.last_chunk());
         // One after the other: digits that differ in both must not make up for each other.
         let spread = last.wrapping_mul(SPREAD) ^ word(before.or(name.first_chunk()));
-        let spread = spread.wrapping_mul(SPREAD) >> (usize::BITS / 2);
-        self.by_name.get(spread & mask)
+        self.by_name.get(spread.wrapping_mul(SPREAD).wrapping_shr(self.shift))
     }
 }
 
-/// The place of a peer of a group, if that is remembered by where its name is, which is in the
-/// configuration, and the peer has a place of its own. `peer`: where nginx has the name, and the
-/// name.
+/// The place of a peer of a group, if that is remembered, and the peer has a place of its own.
+/// `peer`: where nginx has the name, and the name.
 #[inline(always)]
 pub(crate) fn remembered(
     main: &'static MainConf,
@@ -88,10 +93,15 @@ pub(crate) fn remembered(
     (at, peer): (usize, &[u8]),
 ) -> Option<Place<'static>> {
     let known = main.places.at_address(at)?.get();
-    if known.group != group || known.at != at {
-        return None;
-    }
-    let place = known.place?;
+    let place = if known.group == group && known.at == at {
+        known.place?
+    } else {
+        let known = main.places.at_name(group, peer)?.get();
+        if known.group != group {
+            return None;
+        }
+        known.place.filter(|place| !place.is_other())?
+    };
     // Compared all the same: there are balancers that write another name there.
     place.is_own(peer).then_some(place)
 }
