@@ -94,3 +94,29 @@ fn a_peer_that_is_back() {
         diag::finish(&nginx);
     }
 }
+
+/// Guards against a failed peer that is shown with the numbers of another one that failed for the
+/// same request.
+#[test]
+fn each_failed_peer_has_its_own_numbers() {
+    for zone in ["", "zone u 64k;"] {
+        let ports: Vec<_> = (0..40).map(|_| t::refused_port()).collect();
+        let server = |(n, port): (usize, &t::RefusedPort)| {
+            let backup = if n % 4 == 3 { " backup" } else { "" };
+            format!("server {} weight={}{backup};", port.addr(), n + 1)
+        };
+        let servers: String = ports.iter().enumerate().map(server).collect();
+        let nginx = Nginx::start(group(&format!("{zone} {servers}")));
+        assert_eq!(nginx.get("/").status, 502);
+        let record = &nginx.wait_json_lines("diag.json", 1)[0];
+        let attempts = record["attempts"].as_array().expect("attempts");
+        assert_eq!(attempts.len(), ports.len());
+        for (n, port) in ports.iter().enumerate() {
+            let of_peer = |attempt: &&Value| attempt["peer"] == port.addr();
+            let state = &attempts.iter().find(of_peer).expect("an attempt")["peer_state"];
+            let numbers = [&state["weight"], &state["backup"], &state["fails"]];
+            assert_eq!(numbers, [&json!(n + 1), &json!(n % 4 == 3), &json!(1)], "{zone} {state}");
+        }
+        diag::finish(&nginx);
+    }
+}
