@@ -6,8 +6,6 @@ pub use write::with_suppressed;
 
 use std::borrow::Cow;
 
-use smallvec::SmallVec;
-
 use crate::cause::{Cause, Phase};
 use crate::errno;
 use crate::findings::{Context, Evidence, Findings, findings};
@@ -43,8 +41,8 @@ pub fn text(bytes: &[u8]) -> Cow<'_, str> {
     text
 }
 
-/// A point in time as text.
-pub type Stamp = SmallVec<[u8; 32]>;
+/// A point in time as text: `2026-11-21T01:45:45.123+00:00`.
+pub type Stamp = [u8; 29];
 
 /// What is known of the request, apart from its attempts. Bytes are as they came.
 #[derive(Clone, Debug, Default)]

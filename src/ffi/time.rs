@@ -27,13 +27,17 @@ pub(crate) fn iso8601() -> Stamp {
         let text = addr_of!(nginx_sys::ngx_cached_http_log_iso8601).read_volatile();
         string::bytes(&text)
     };
-    let whole = "2026-11-21T01:45:45".len();
-    let (time, zone) = cached.split_at_checked(whole).unwrap_or((cached, b""));
+    let cached = cached.try_into().unwrap_or(*b"0000-00-00T00:00:00+00:00");
+    let (seconds, zone) = cached.split_at("0000-00-00T00:00:00".len());
     let msec = u32::try_from(nginx_sys::ngx_timeofday().msec).unwrap_or(0);
     let digit = |n: u32| b'0'.wrapping_add((n % 10) as u8);
-    let mut stamp = Stamp::from_slice(time);
-    stamp.extend_from_slice(&[b'.', digit(msec / 100), digit(msec / 10), digit(msec)]);
-    stamp.extend_from_slice(zone);
+    let fraction = [b'.', digit(msec / 100), digit(msec / 10), digit(msec)];
+    let mut stamp = Stamp::default();
+    let (first, rest) = stamp.split_at_mut(seconds.len());
+    let (second, third) = rest.split_at_mut(fraction.len());
+    first.copy_from_slice(seconds);
+    second.copy_from_slice(&fraction);
+    third.copy_from_slice(zone);
     stamp
 }
 
