@@ -11,6 +11,7 @@ use crate::ffi::command::Directive;
 use crate::ffi::conf::{Conf, VariableIndex};
 use crate::ffi::keepalive::KeepaliveTimeout;
 use crate::ffi::log::{self as error_log, Heads};
+use crate::ffi::module;
 use crate::ffi::time;
 use crate::ffi::watch::Groups;
 use crate::ffi::zone::{self as memory_zone, Zone};
@@ -69,6 +70,12 @@ pub(crate) struct MainConf {
     wanted: bool,
     /// Number of logs with `rate=`.
     rates: usize,
+}
+
+impl Drop for MainConf {
+    fn drop(&mut self) {
+        module::give_up_conf(self);
+    }
 }
 
 impl MainConf {

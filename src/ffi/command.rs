@@ -1,7 +1,7 @@
 //! The tables of a module: its directives and its configuration callbacks.
 
 use std::ffi::{CStr, c_char, c_void};
-use std::ptr;
+use std::ptr::{self, NonNull};
 
 use nginx_sys::{
     NGX_ERROR, NGX_HTTP_LOC_CONF_OFFSET, NGX_HTTP_MODULE, NGX_OK, ngx_command_t, ngx_conf_t,
@@ -169,29 +169,32 @@ unsafe extern "C" fn drop_value<T>(value: *mut c_void) {
 /// The module's configuration of a cycle's http block. `None` where there is no such block.
 ///
 /// # Safety
-/// `cycle` is a cycle whose configuration was read, and nobody else uses that configuration.
-unsafe fn main_conf<'a>(cycle: *mut ngx_cycle_t) -> Option<&'a mut MainConf> {
+/// `cycle` is a cycle whose configuration was read.
+unsafe fn main_conf(cycle: *mut ngx_cycle_t) -> Option<NonNull<MainConf>> {
     // SAFETY: by the caller's contract. Each module has a place in the array of configurations.
     unsafe {
         let http = &*ptr::addr_of!(ngx_http_module);
         let ctx = (*(*cycle).conf_ctx.add(http.index)).cast::<ngx_http_conf_ctx_t>().as_ref()?;
-        (*ctx.main_conf.add(module::this().ctx_index)).cast::<MainConf>().as_mut()
+        NonNull::new((*ctx.main_conf.add(module::this().ctx_index)).cast::<MainConf>())
     }
 }
 
 /// Runs when the configuration is complete and nginx will use it, in the master.
 unsafe extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_t {
+    // The one before ends soon, whatever becomes of this.
+    // SAFETY: NULL is none.
+    unsafe { module::use_conf(ptr::null()) };
     guard((), || {
         // SAFETY: nginx calls it with the new cycle, before any request.
-        let main = unsafe { main_conf(cycle) }.map(|main| {
-            // SAFETY: as above.
-            main.heads.complete(unsafe { &*cycle });
-            main.memory = main.zone.and_then(|zone| zone.memory());
-            directives::begin(main);
-            ptr::from_mut(main)
-        });
-        // SAFETY: it lives in the cycle, and nginx gives that up only when it has another.
-        unsafe { module::use_conf(main.unwrap_or_default()) };
+        let Some(main) = (unsafe { main_conf(cycle) }) else { return };
+        // SAFETY: as above, nobody else uses it yet.
+        let begun = unsafe { &mut *main.as_ptr() };
+        // SAFETY: as above.
+        begun.heads.complete(unsafe { &*cycle });
+        begun.memory = begun.zone.and_then(|zone| zone.memory());
+        directives::begin(begun);
+        // SAFETY: it lives in the cycle, and gives itself up when that ends.
+        unsafe { module::use_conf(main.as_ptr()) };
     });
     NGX_OK as ngx_int_t
 }
@@ -200,8 +203,8 @@ unsafe extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_t {
 unsafe extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {
     guard((), || {
         report_panics_to_nginx();
-        // SAFETY: nginx calls it with its cycle, before any request.
-        if unsafe { main_conf(cycle) }.is_some_and(|main| main.is_wanted()) {
+        // SAFETY: nginx calls it with its cycle, before any request; nobody changes it now.
+        if unsafe { main_conf(cycle) }.is_some_and(|main| unsafe { main.as_ref() }.is_wanted()) {
             filter::install();
             // SAFETY: as above.
             log::learn_from_connections(unsafe { &*cycle });

@@ -166,8 +166,8 @@ fn usual_end(request: Request<'_>, rc: ngx_int_t) -> Option<Finalize> {
     if LIVE.load(Ordering::Relaxed) != 0 || observe::gave_up(rc) {
         return None;
     }
-    let usual = watch::is_usual(upstream.raw()) && observe::count_usual(request, upstream);
-    if usual { watch::usual_original() } else { None }
+    let original = watch::usual_original(upstream.raw())?;
+    observe::count_usual(request, upstream).then_some(original)
 }
 
 /// As [`finalize`], of any kind.

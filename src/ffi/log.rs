@@ -89,7 +89,9 @@ pub(super) fn learn_handler(request: Request<'_>) {
 
 /// Notes the handler's address.
 fn known(handler: usize) {
-    if HTTP_LOG_HANDLER.swap(handler, Ordering::Relaxed) == 0 && handler != 0 {
+    let first =
+        HTTP_LOG_HANDLER.compare_exchange(0, handler, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+    if first && handler != 0 {
         hooks::handler_known();
     }
 }

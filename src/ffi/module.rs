@@ -15,16 +15,26 @@ static NEWEST: AtomicPtr<MainConf> = AtomicPtr::new(ptr::null_mut());
 /// Notes that nginx begins to use a configuration; NULL for one without an http block.
 ///
 /// # Safety
-/// It lives until this is called with the next one.
-pub(super) unsafe fn use_conf(main: *mut MainConf) {
-    NEWEST.store(main, Ordering::Relaxed);
+/// It lives until [`give_up_conf`] is called with it, and nobody changes it any more.
+pub(super) unsafe fn use_conf(main: *const MainConf) {
+    NEWEST.store(main.cast_mut(), Ordering::Relaxed);
+}
+
+/// A configuration ends: nobody is given it any more.
+pub(crate) fn give_up_conf(main: *const MainConf) {
+    let _ = NEWEST.compare_exchange(
+        main.cast_mut(),
+        ptr::null_mut(),
+        Ordering::Relaxed,
+        Ordering::Relaxed,
+    );
 }
 
 /// The configuration that nginx began to use last. It is the one of every request, but where one
 /// process is both master and worker: after a reload there, requests go on with the one before.
 #[inline(always)]
 pub(crate) fn newest_conf() -> Option<&'static MainConf> {
-    // SAFETY: NULL, or a configuration that is in use (use_conf), which nobody changes any more.
+    // SAFETY: by the contract of use_conf().
     unsafe { NEWEST.load(Ordering::Relaxed).as_ref() }
 }
 

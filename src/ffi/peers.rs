@@ -29,8 +29,8 @@ pub(crate) const SPACING: usize = size_of::<ngx_http_upstream_rr_peer_t>();
 pub(crate) struct PeerAt(usize);
 
 /// The peer in use. All balancers that build on round robin let `u->peer.name` point into its
-/// structure; where something else is there, no group will have such a peer. With a zone it points
-/// to a copy (`ngx_http_upstream_connect`).
+/// structure; where something else is there, no group will have such a peer. With a zone it may
+/// point to a copy (`ngx_http_upstream_connect`).
 pub(crate) fn in_use(upstream: Upstream<'_>) -> PeerAt {
     with_name(upstream.raw().peer.name as usize)
 }

@@ -266,7 +266,7 @@ impl<'a> Upstream<'a> {
     }
 
     /// Whether the name of a peer that is there is the configuration's, and stays where it is. With
-    /// a zone nginx has it as a copy (`ngx_http_upstream_connect`), and a balancer of a third party
+    /// a zone it is shared, or a copy (`ngx_http_upstream_connect`), and a balancer of a third party
     /// may have it in the request.
     pub(crate) fn has_fixed_name(&self, at: usize) -> bool {
         let peer = peers::with_name(at);

@@ -32,8 +32,9 @@ pub(super) type Finalize = unsafe extern "C" fn(r: *mut ngx_http_request_t, rc: 
 #[derive(Default)]
 pub(crate) struct Groups {
     known: Vec<Known>,
-    /// The one that was asked for last, with its `peer.init`.
-    last: Cell<(usize, Option<InitPeer>)>,
+    /// Addresses of groups that have been asked for, each with its `peer.init`: several groups can
+    /// have one place.
+    inits: Vec<Cell<(usize, Option<InitPeer>)>>,
 }
 
 /// A group.
@@ -47,6 +48,10 @@ struct Known {
     /// Its peers that stay where they are.
     fixed: Vec<PeerAt>,
 }
+
+/// Groups are further apart than this, bytes.
+const APART: usize = 64;
+const _: () = assert!(size_of::<ngx_http_upstream_srv_conf_t>() >= APART);
 
 impl Groups {
     /// Puts every group of the configuration behind [`init_peer`].
@@ -80,7 +85,8 @@ impl Groups {
             }
         }
         wrapped.sort_unstable_by_key(|known| known.at);
-        Groups { known: wrapped, last: Cell::default() }
+        let places = wrapped.len().saturating_mul(2).next_power_of_two();
+        Groups { known: wrapped, inits: (0..places).map(|_| Cell::default()).collect() }
     }
 
     /// The names of all groups with those of their peers, as far as nginx keeps them.
@@ -112,11 +118,30 @@ impl Groups {
         self.known.get(found)
     }
 
-    /// The `peer.init` of the group at an address, which is then the last that was asked for.
-    fn init(&self, at: usize) -> Option<InitPeer> {
-        let init = self.find(at).map(|known| known.init);
-        self.last.set((at, init));
+    /// The place of the group at an address.
+    #[inline(always)]
+    fn place(&self, at: usize) -> Option<&Cell<(usize, Option<InitPeer>)>> {
+        let mask = self.inits.len().checked_sub(1)?;
+        self.inits.get((at / APART) & mask)
+    }
+
+    /// The `peer.init` of the group at an address, if that has been asked for.
+    #[inline(always)]
+    fn known_init(&self, at: usize) -> Option<InitPeer> {
+        let (known, init) = self.place(at)?.get();
+        if known != at {
+            return None;
+        }
         init
+    }
+
+    /// The `peer.init` of the group at an address.
+    fn init(&self, at: usize) -> Option<InitPeer> {
+        self.known_init(at).or_else(|| {
+            let init = self.find(at)?.init;
+            self.place(at)?.set((at, Some(init)));
+            Some(init)
+        })
     }
 }
 
@@ -144,11 +169,16 @@ unsafe extern "C" fn init_peer(
 unsafe fn usual_init(r: *mut ngx_http_request_t, us: usize) -> Option<InitPeer> {
     // SAFETY: by the caller's contract.
     let request = unsafe { Request::of_handler(r) };
-    let (last, original) = module::newest_conf()?.groups.last.get();
-    let watched = request.loc_conf()?.enabled() && !request.is_post_action();
+    let original = module::newest_conf()?.groups.known_init(us)?;
+    if !request.loc_conf()?.enabled() || request.is_post_action() {
+        return None;
+    }
     // SAFETY: nginx calls peer.init for the request's upstream (ngx_http_upstream_init_request).
     let u = unsafe { (*r).upstream.as_mut() }?;
-    (last == us && watched && watch_usual(u)).then_some(original).flatten()
+    if !watch_usual(u) {
+        return None;
+    }
+    Some(original)
 }
 
 /// As [`init_peer`], of any kind.
@@ -200,22 +230,33 @@ pub(super) fn watch(u: &mut ngx_http_upstream_t) {
     }
 }
 
-/// Hooks the end of an upstream request of the module that was seen first: most servers have one
-/// kind of upstreams. False if it is another's.
+/// The address that is kept for an upstream request's module, if it is one of the two that were seen
+/// first: few servers have more kinds of upstreams. 0 for others.
+#[inline(always)]
+fn usual(u: &ngx_http_upstream_t) -> usize {
+    let tag = u.output.tag as usize;
+    let [first, second, ..] = &ORIGINALS;
+    if first.0.load(Ordering::Relaxed) == tag {
+        return first.1.load(Ordering::Relaxed);
+    }
+    if second.0.load(Ordering::Relaxed) == tag {
+        return second.1.load(Ordering::Relaxed);
+    }
+    0
+}
+
+/// Hooks the end of a usual upstream request. False if it is none.
 #[inline(always)]
 fn watch_usual(u: &mut ngx_http_upstream_t) -> bool {
     let current = u.finalize_request.map_or(0, |function| function as usize);
-    let usual = ORIGINALS.first().is_some_and(|(module, original)| {
-        let original = original.load(Ordering::Relaxed);
-        original == current && module.load(Ordering::Relaxed) == u.output.tag as usize
-    });
-    if usual && current != 0 {
-        u.finalize_request = Some(hooks::finalize);
+    if current == 0 || usual(u) != current {
+        return false;
     }
-    usual && current != 0
+    u.finalize_request = Some(hooks::finalize);
+    true
 }
 
-/// As [`watch`], of a module that is not the first one seen.
+/// As [`watch`], of a module that has no entry yet, or a later one.
 fn watch_other(u: &mut ngx_http_upstream_t) {
     let current = u.finalize_request.map_or(0, |function| function as usize);
     if current == 0 || u.output.tag.is_null() || current == hooks::finalize as *const () as usize {
@@ -232,21 +273,11 @@ fn watch_other(u: &mut ngx_http_upstream_t) {
     }
 }
 
-/// Whether an upstream request is one of the first module of the table: what [`watch`] replaced is
-/// [`usual_original`] then.
+/// The function that [`watch`] replaced, if it is that of a usual upstream request.
 #[inline(always)]
-pub(super) fn is_usual(u: &ngx_http_upstream_t) -> bool {
-    ORIGINALS
-        .first()
-        .is_some_and(|(module, _)| module.load(Ordering::Relaxed) == u.output.tag as usize)
-}
-
-/// The function that [`watch`] replaced for the first module of the table.
-#[inline(always)]
-pub(super) fn usual_original() -> Option<Finalize> {
-    let (_, original) = ORIGINALS.first()?;
+pub(super) fn usual_original(u: &ngx_http_upstream_t) -> Option<Finalize> {
     // SAFETY: NULL, which no function is, or what watch() stored: the address of such a function.
-    unsafe { std::mem::transmute::<usize, Option<Finalize>>(original.load(Ordering::Relaxed)) }
+    unsafe { std::mem::transmute::<usize, Option<Finalize>>(usual(u)) }
 }
 
 /// The function that [`watch`] replaced.

@@ -27,7 +27,10 @@ impl Group {
             upstream: upstream.id(),
             conf,
             location: request.location(),
-            uri: (!request.is_main()).then(|| uri(request, conf.keeps_query()).into_owned()),
+            uri: (!request.is_main()).then(|| {
+                // Of a long one no more than is shown.
+                diagnosis::text(&uri(request, conf.keeps_query())).into_owned()
+            }),
             name: upstream.group_name(),
             module: upstream.module(),
             notes: SmallVec::new(),

@@ -129,7 +129,8 @@ impl<'a, 'd> Diagnosed<'a, 'd> {
             host: Some(request.host()).filter(|host| !host.is_empty()),
             method: request.method(),
             uri: group
-                .and_then(|group| group.uri.as_deref().map(Cow::Borrowed))
+                .and_then(|group| group.uri.as_deref())
+                .map(|uri| Cow::Borrowed(uri.as_bytes()))
                 .unwrap_or_else(|| observe::uri(request, keep_query)),
             location: match group {
                 Some(group) => Some(group.location),

@@ -64,7 +64,8 @@ impl Places {
         }
     }
 
-    /// nginx makes the peers of a group in one piece: each has a slot of its own.
+    /// nginx makes the servers of a group in one piece, and its backup servers in another: those of
+    /// one have slots beside each other.
     #[inline(always)]
     fn at_address(&self, at: usize) -> Option<&Cell<ByAddress>> {
         let mask = self.by_address.len().checked_sub(1)?;

@@ -35,7 +35,7 @@ pub(crate) struct Group {
     /// Name of that location.
     pub(crate) location: &'static [u8],
     /// URI of a subrequest at that time. That of a client's request is what it sent.
-    pub(crate) uri: Option<Vec<u8>>,
+    pub(crate) uri: Option<String>,
     /// Name of the group of servers.
     pub(crate) name: Option<Cow<'static, str>>,
     /// Protocol module.

@@ -202,6 +202,7 @@ fn condition(e: &Evidence<'_>) -> Option<&'static str> {
         (Cause::UpstreamResponse, Some(502)) => "http_502",
         (Cause::UpstreamResponse, Some(503)) => "http_503",
         (Cause::UpstreamResponse, Some(504)) => "http_504",
+        (Cause::UpstreamResponse, _) => return None,
         (
             Cause::HeaderTooBig
             | Cause::InvalidHeader

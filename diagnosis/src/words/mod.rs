@@ -12,6 +12,8 @@ mod tests;
 pub(crate) use advice::advice;
 pub(crate) use summary::summary;
 
+use phrase::Part;
+
 use crate::cause::Cause;
 use crate::findings::Finding;
 use crate::outcome::Outcome;
@@ -43,8 +45,9 @@ pub(crate) struct Facts<'f, 'a> {
 }
 
 impl<'a> Facts<'_, 'a> {
-    fn peer(&self) -> &'a str {
-        self.failed.peer.as_deref().or(self.upstream).unwrap_or("the upstream")
+    fn peer(&self) -> Part<'a> {
+        let name = self.failed.peer.as_deref().or(self.upstream);
+        name.map_or(Part::Ours("the upstream"), Part::Name)
     }
 
     /// Whether the peer is a unix socket.

@@ -138,7 +138,7 @@ fn particular<'a>(facts: &Facts<'_, 'a>) -> Option<Phrase<'a>> {
     })
 }
 
-fn header_too_big<'a>(peer: &'a str, header: &Header) -> Phrase<'a> {
+fn header_too_big<'a>(peer: Part<'a>, header: &Header) -> Phrase<'a> {
     let Header { size, exact, limit, directive, .. } = *header;
     let bound = if exact { "" } else { "at least " };
     say![
@@ -154,7 +154,7 @@ fn header_too_big<'a>(peer: &'a str, header: &Header) -> Phrase<'a> {
     ]
 }
 
-fn keepalive_race<'a>(peer: &'a str, failed: &Attempt) -> Phrase<'a> {
+fn keepalive_race<'a>(peer: Part<'a>, failed: &Attempt) -> Phrase<'a> {
     let did = Part::Ours(if failed.errno.is_some() { "reset" } else { "closed" });
     if let Some(time) = worked_on(failed) {
         let after = after_request(time);
@@ -174,7 +174,7 @@ fn keepalive_race<'a>(peer: &'a str, failed: &Attempt) -> Phrase<'a> {
 }
 
 /// Before the response was complete in its header.
-fn reset<'a>(peer: &'a str, failed: &Attempt) -> Option<Phrase<'a>> {
+fn reset<'a>(peer: Part<'a>, failed: &Attempt) -> Option<Phrase<'a>> {
     let did = say![peer, " reset the connection"];
     if failed.phase == Some(Phase::Send) {
         let sent = failed.bytes_sent?;
