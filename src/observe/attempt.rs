@@ -24,13 +24,18 @@ struct Entry<'d> {
     group: Option<&'d Group>,
     /// The attempt's failure came after the header had gone to the client.
     cut_short: bool,
-    /// Where its peer is counted, if that was noted.
-    place: Option<zone::Place<'static>>,
+    /// What was noted of it.
+    note: Option<&'d Note>,
 }
 
 impl Entry<'_> {
     fn attempt(&self) -> Option<&Attempt> {
         self.attempt.as_ref().map(Shown::attempt)
+    }
+
+    /// Where its peer is counted, if that was noted.
+    fn place(&self) -> Option<zone::Place<'static>> {
+        self.note.and_then(Note::place)
     }
 }
 
@@ -92,7 +97,7 @@ fn apart<'d>(group: &'d Group, note: &'d Note) -> Entry<'d> {
         answered: false,
         group: Some(group),
         cut_short: false,
-        place: note.place(),
+        note: Some(note),
     }
 }
 
@@ -142,8 +147,7 @@ fn entry<'d>(
         sent && place.last && cause.is_some_and(|cause| cause != Cause::UpstreamResponse)
     });
     let answered = state.is_some_and(|state| state.header_time().is_some());
-    let counted = noted.and_then(Note::place);
-    Entry { has_peer, attempt, answered, group: place.group, cut_short, place: counted }
+    Entry { has_peer, attempt, answered, group: place.group, cut_short, note: noted }
 }
 
 /// An attempt of which only lines are known that do not decide. Whether it failed is told by how
@@ -212,7 +216,7 @@ impl<'d> Assembled<'d> {
         self.entries
             .iter()
             .filter(move |entry| entry.group.is_some_and(|group| group.upstream == upstream))
-            .filter_map(|entry| Some((entry.attempt()?, entry.answered, entry.place)))
+            .filter_map(|entry| Some((entry.attempt()?, entry.answered, entry.place())))
     }
 
     /// The failed attempts whose history was not noted, each with its upstream request where
@@ -249,7 +253,7 @@ impl<'d> Assembled<'d> {
 
     /// Where the peer of that attempt is counted, if that was noted.
     pub(crate) fn failed_place(&self) -> Option<zone::Place<'static>> {
-        self.last_failed().and_then(|entry| entry.place)
+        self.last_failed().and_then(Entry::place)
     }
 
     fn last_failed(&self) -> Option<&Entry<'d>> {
