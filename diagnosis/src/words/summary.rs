@@ -3,7 +3,7 @@
 use nix::errno::Errno;
 
 use super::buffer::cache_part;
-use super::numbers::Number::Hundredths;
+use super::numbers::Number::{Count, Hundredths};
 use super::phrase::{Part, Phrase, also, say, word};
 use super::{Facts, quoted};
 use crate::cause::{Cause, Phase};
@@ -251,14 +251,16 @@ fn none_left<'a>(peers: &[PeerReport]) -> Option<Phrase<'a>> {
         1 => say!["its only server was not left to try"],
         n => say!["none of its ", n as u64, " servers was left to try"],
     };
+    // Of one there is no number.
+    let who = |n: u64| if peers.len() == 1 { Part::Ours("it") } else { Part::Number(Count(n)) };
     let parts = [
-        (busy > 0).then(|| say![busy, is(busy), "at max_conns"]),
-        (down > 0).then(|| say![down, is(down), "marked down"]),
+        (busy > 0).then(|| say![who(busy), is(busy), "at max_conns"]),
+        (down > 0).then(|| say![who(down), is(down), "marked down"]),
         (out > 0).then(|| {
             let was = Part::Ours(if out == 1 { " was " } else { " were " });
-            say![out, was, "taken out after failures", causes(peers)]
+            say![who(out), was, "taken out after failures", causes(peers)]
         }),
-        (tried > 0).then(|| say![tried, " had been tried"]),
+        (tried > 0).then(|| say![who(tried), " had been tried"]),
     ];
     for (at, part) in parts.into_iter().flatten().enumerate() {
         also!(all, Part::Ours(if at == 0 { ": " } else { ", " }), part);

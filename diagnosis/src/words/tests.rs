@@ -277,7 +277,7 @@ fn groups_without_a_server_left() {
     let full = Case { cause: Cause::MaxConnsReached, peers: &busy, ..down };
     assert_eq!(
         full.summary(),
-        "Upstream \"app\": its only server was not left to try: 1 is at max_conns."
+        "Upstream \"app\": its only server was not left to try: it is at max_conns."
     );
 }
 
