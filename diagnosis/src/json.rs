@@ -109,7 +109,10 @@ impl Object<'_> {
 
     /// A member that is a whole number.
     #[inline(always)]
-    pub(crate) fn number(&mut self, key: Key, number: impl Whole) {
+    pub(crate) fn number<N: itoa::Integer + Copy>(&mut self, key: Key, number: N)
+    where
+        u8: TryFrom<N>,
+    {
         self::number(self.key(key), number);
     }
 
@@ -161,31 +164,22 @@ pub(crate) fn list<T>(
 
 /// Writes a whole number.
 #[inline]
-pub(crate) fn number(out: &mut Vec<u8>, number: impl Whole) {
-    match number.digit() {
+pub(crate) fn number<N: itoa::Integer + Copy>(out: &mut Vec<u8>, number: N)
+where
+    u8: TryFrom<N>,
+{
+    match u8::try_from(number) {
         // Most are.
-        Some(digit) => out.push(digit),
-        None => out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes()),
+        Ok(one @ 0..10) => out.push(digit(one.into())),
+        _ => out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes()),
     }
 }
 
-/// A whole number.
-pub(crate) trait Whole: itoa::Integer + Copy {
-    /// The digit that is all of it.
-    fn digit(self) -> Option<u8>;
+/// The last digit of a number.
+#[inline]
+pub(crate) fn digit(number: u64) -> u8 {
+    b'0'.wrapping_add((number % 10) as u8)
 }
-
-macro_rules! whole {
-    ($($type:ty)*) => { $(
-        impl Whole for $type {
-            #[inline(always)]
-            fn digit(self) -> Option<u8> {
-                u8::try_from(self).ok().filter(|n| *n < 10).map(|n| b'0'.wrapping_add(n))
-            }
-        }
-    )* };
-}
-whole!(u8 u16 u64 i32 i64);
 
 /// Writes true or false.
 #[inline]

@@ -6,7 +6,7 @@ use serde::ser::Error as _;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use crate::json;
+use crate::json::{self, digit};
 
 /// A duration given in seconds, printed with the precision it was measured in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,7 +36,6 @@ const LONGEST: usize = 24;
 impl Seconds {
     /// Writes it as a number with its decimals.
     pub(crate) fn write_to(self, out: &mut Vec<u8>) {
-        let digit = |n: u64| b'0'.wrapping_add((n % 10) as u8);
         match self {
             Seconds::Whole(s) => json::number(out, s),
             Seconds::Millis(ms) => {

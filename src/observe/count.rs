@@ -34,9 +34,7 @@ pub(crate) fn count_usual(request: Request<'_>, upstream: Upstream<'_>) -> bool 
         return false;
     }
     memory.head().count_request();
-    if !reused && let Some(time) = state.connect_time() {
-        place.upstream.count_connect(time);
-    }
+    count_connect(place, state, reused);
     count_header(place, request);
     true
 }
@@ -60,7 +58,7 @@ pub(crate) fn count(request: Request<'_>, upstream: Upstream<'_>, noted: bool) {
         place.count(memory.head(), ended(upstream, state), time::current_msec());
         // Of the last, nginx still knows whether its connection was reused.
         if at.saturating_add(1) == states.len() {
-            count_connect(place, upstream, state);
+            count_connect(place, state, upstream.is_reused());
             count_header(place, request);
         }
     }
@@ -100,9 +98,9 @@ pub(super) fn count_unbegun(request: Request<'_>, upstream: Upstream<'_>, cause:
     }
 }
 
-#[inline]
-fn count_connect(place: Place<'_>, upstream: Upstream<'_>, state: &State) {
-    if let Some(time) = state.connect_time().filter(|_| !upstream.is_reused()) {
+#[inline(always)]
+fn count_connect(place: Place<'_>, state: &State, reused: bool) {
+    if !reused && let Some(time) = state.connect_time() {
         place.upstream.count_connect(time);
     }
 }

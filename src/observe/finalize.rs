@@ -66,19 +66,20 @@ fn add_peer_states(upstream: Upstream<'_>, notes: &mut [Note]) {
         let peer = peers::fixed_state(upstream, note.peer).filter(|_| note.attempt.peer.is_some());
         note.attempt.peer_state = peer.map(|peer| peer.report());
     }
-    let moving = |note: &Note| note.attempt.peer_state.is_none() && note.attempt.peer.is_some();
-    let names: Vec<&str> = notes
-        .iter()
-        .filter(|note| moving(note))
-        .filter_map(|note| note.attempt.peer.as_deref())
-        .collect();
+    let names: Vec<&str> = notes.iter().filter_map(without_state).collect();
     if names.is_empty() {
         return;
     }
     let states = peers::states(upstream, &names);
-    for (note, state) in notes.iter_mut().filter(|note| moving(note)).zip(states) {
+    let notes = notes.iter_mut().filter(|note| without_state(note).is_some());
+    for (note, state) in notes.zip(states) {
         note.attempt.peer_state = state.map(|peer| peer.report());
     }
+}
+
+/// The name of an attempt's peer, if its state is not known.
+fn without_state(note: &Note) -> Option<&str> {
+    note.attempt.peer.as_deref().filter(|_| note.attempt.peer_state.is_none())
 }
 
 /// Whether nginx ends the upstream request with a gateway's error.

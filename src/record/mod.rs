@@ -3,5 +3,5 @@
 mod places;
 mod request;
 
-pub(crate) use places::{Places, look_up, of_group, remember_address, remembered};
+pub(crate) use places::{Places, SPREAD, look_up, of_group, remember_address, remembered};
 pub(crate) use request::{Diagnosis, Final, Group, Note};

@@ -1,7 +1,8 @@
 //! Where in the zone a peer is counted.
 //!
 //! Every request of a peer asks, so the answers are remembered: by where the name is, if nginx has
-//! that for as long as its configuration, else by the end of the name, where names differ most. A place may come to be another peer's, and others may have the same end of a name: what is
+//! that for as long as its configuration, else by the end of the name, where names differ most. A
+//! place may come to be another peer's, and others may have the same end of a name: what is
 //! remembered is compared each time.
 
 use std::cell::Cell;
@@ -46,7 +47,7 @@ const WHILE: u64 = 1_000;
 const WORD: usize = size_of::<usize>();
 
 /// The bits of a product that depend on all of its factors are the upper ones.
-const SPREAD: usize = 0x9e37_79b9_7f4a_7c15_u64 as usize;
+pub(crate) const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// Most places that are remembered: peers beyond are looked up by name.
 const MOST: usize = 16_384;
@@ -80,8 +81,9 @@ impl Places {
         let before = name.last_chunk::<{ 2 * WORD }>().and_then(|end| end.first_chunk());
         let last = group ^ word(name.last_chunk());
         // One after the other: digits that differ in both must not make up for each other.
-        let spread = last.wrapping_mul(SPREAD) ^ word(before.or(name.first_chunk()));
-        self.by_name.get(spread.wrapping_mul(SPREAD).wrapping_shr(self.shift))
+        let spread = |word: usize| word.wrapping_mul(SPREAD as usize);
+        let spread = spread(spread(last) ^ word(before.or(name.first_chunk())));
+        self.by_name.get(spread.wrapping_shr(self.shift))
     }
 }
 

@@ -102,16 +102,14 @@ fn ejected_before<'a>(e: &Evidence<'a>) -> Found<'a> {
     }
     let ejected = e.peers.iter().filter(by_race);
     let names: Vec<Part<'a>> = ejected.map(|peer| Part::Name(&peer.peer)).take(LISTED).collect();
-    let more = count.saturating_sub(NAMED);
-    let named = count.min(NAMED);
-    let mut list = Phrase::default();
-    for (at, name) in names.iter().take(NAMED).enumerate() {
-        let last = more == 0 && at.saturating_add(1) == named;
-        also!(list, Part::Ours(before(at, last)), *name);
-    }
-    if more > 0 {
-        also!(list, " and ", more as u64, " more");
-    }
+    let named = || names.iter().take(NAMED).copied();
+    let list = match (count.saturating_sub(NAMED), names.split_last()) {
+        (0, Some((last, first @ [_, ..]))) => {
+            say![Phrase::list(first.iter().copied()), " and ", *last]
+        }
+        (0, _) => Phrase::list(named()),
+        (more, _) => say![Phrase::list(named()), " and ", more as u64, " more"],
+    };
     let were = if count == 1 {
         "a reused connection was closed"
     } else {
@@ -134,15 +132,6 @@ fn ejected_before<'a>(e: &Evidence<'a>) -> Found<'a> {
                 " below the upstream's own: the failures just before were closes of idle connections. Until then set max_fails=3 for its servers.",
             ]),
     )
-}
-
-/// What stands before an item: "a", "a and b", "a, b and c".
-fn before(at: usize, last: bool) -> &'static str {
-    match (at, last) {
-        (0, _) => "",
-        (_, true) => " and ",
-        (_, false) => ", ",
-    }
 }
 
 /// `not_retried`.

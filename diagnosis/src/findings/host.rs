@@ -6,7 +6,7 @@ use super::context::{Host, Listener, Listening};
 use super::{Code, Confidence, Evidence, Fact, Finding, Found, Key};
 use crate::cause::Cause;
 use crate::words::numbers::Number::Span;
-use crate::words::phrase::{Part, Phrase, also, say};
+use crate::words::phrase::{Part, Phrase, say};
 
 /// Addresses that are named at most.
 const NAMED: usize = 4;
@@ -91,10 +91,7 @@ fn elsewhere<'a>(e: &Evidence<'a>, listeners: &[Listener]) -> Found<'a> {
             named.push(name);
         }
     }
-    let mut names = Phrase::default();
-    for (at, name) in named.iter().enumerate() {
-        also!(names, Part::Ours(if at == 0 { "" } else { ", " }), *name);
-    }
+    let names = Phrase::list(named.iter().copied());
     let first = listeners.first()?.address;
     let (instead, only) = match first {
         _ if !first.is_unspecified() => (Part::Bracketed(first), ""),

@@ -1,6 +1,6 @@
 //! Numbers as people read them.
 
-use crate::json;
+use crate::json::{self, digit};
 
 /// A number in a text. Times are milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +37,6 @@ impl Number {
             Number::Hundredths(ms) => {
                 let hundredths = rounded(ms, 10);
                 json::number(out, hundredths / 100);
-                let digit = |n: u64| b'0'.wrapping_add((n % 10) as u8);
                 out.extend_from_slice(&[b'.', digit(hundredths / 10), digit(hundredths)]);
             }
             Number::Tenths(ms) => {

@@ -169,6 +169,15 @@ impl<'a> Phrase<'a> {
         self.0.push(part);
     }
 
+    /// What is to be said, one after the other, with commas between.
+    pub(crate) fn list<T: Say<'a>>(items: impl IntoIterator<Item = T>) -> Phrase<'a> {
+        let mut list = Phrase::default();
+        for (at, item) in items.into_iter().enumerate() {
+            also!(list, (at > 0).then_some(Part::Ours(", ")), item);
+        }
+        list
+    }
+
     /// The same with a capital letter where it begins with a word of ours; a peer's name and
     /// "nginx" stay as they are.
     pub(crate) fn capitalised(mut self) -> Phrase<'a> {

@@ -246,7 +246,7 @@ fn none_left<'a>(peers: &[PeerReport]) -> Option<Phrase<'a>> {
     let [down, out, busy, tried] =
         [State::Down, State::Unavailable, State::Busy, State::Up].map(count);
     let is = |n: u64| Part::Ours(if n == 1 { " is " } else { " are " });
-    let mut all = match peers.len() {
+    let all = match peers.len() {
         0 => return None,
         1 => say!["its only server was not left to try"],
         n => say!["none of its ", n as u64, " servers was left to try"],
@@ -262,10 +262,7 @@ fn none_left<'a>(peers: &[PeerReport]) -> Option<Phrase<'a>> {
         }),
         (tried > 0).then(|| say![who(tried), " had been tried"]),
     ];
-    for (at, part) in parts.into_iter().flatten().enumerate() {
-        also!(all, Part::Ours(if at == 0 { ": " } else { ", " }), part);
-    }
-    Some(all)
+    Some(say![all, ": ", Phrase::list(parts.into_iter().flatten())])
 }
 
 /// The causes that took peers out, the commonest first.
@@ -282,10 +279,6 @@ fn causes<'a>(peers: &[PeerReport]) -> Option<Phrase<'a>> {
         return None;
     }
     causes.sort_by_key(|(count, cause)| (std::cmp::Reverse(*count), *cause));
-    let mut names = Phrase::default();
-    for (at, (_, cause)) in causes.iter().enumerate() {
-        also!(names, Part::Ours(if at == 0 { " (" } else { ", " }), word(cause.slug()));
-    }
-    also!(names, ")");
-    Some(names)
+    let names = causes.iter().map(|(_, cause)| word(cause.slug()));
+    Some(say![" (", Phrase::list(names), ")"])
 }

@@ -133,13 +133,9 @@ impl PeerSlot {
     #[inline]
     pub fn count(&self, attempted: Attempted, now: u64) {
         match attempted {
-            Attempted::Ok => {
-                self.count_ok(now);
-                self.end_failures();
-            }
+            Attempted::Ok => self.count_ok(now),
             Attempted::Accepted { took } => {
                 self.count_ok(now);
-                self.end_failures();
                 if self.outages.is_open() {
                     self.outages.accepted(now.saturating_sub(took));
                 }
@@ -147,7 +143,6 @@ impl PeerSlot {
             Attempted::Reused { took } => {
                 let (began, before) = (now.saturating_sub(took), self.last_ok.load(Relaxed));
                 self.count_ok(now);
-                self.end_failures();
                 if began.saturating_sub(before) >= LEAST {
                     self.note_kept(began, before);
                 }
@@ -182,17 +177,18 @@ impl PeerSlot {
         if tells || self.consecutive.load(Relaxed) != 0 {
             return false;
         }
-        self.count_ok(now);
+        self.add_ok(now);
         true
     }
 
     #[inline(always)]
-    fn count_ok(&self, now: u64) {
+    fn add_ok(&self, now: u64) {
         self.ok.fetch_add(1, Relaxed);
         self.last_ok.store(now.max(1), Relaxed);
     }
 
-    fn end_failures(&self) {
+    fn count_ok(&self, now: u64) {
+        self.add_ok(now);
         if self.consecutive.load(Relaxed) != 0 {
             self.consecutive.store(0, Relaxed);
             self.failing.store(0, Relaxed);

@@ -6,6 +6,7 @@ use nginx_sys::ngx_http_upstream_rr_peer_t;
 use super::{MOST, Numbers, PeerAt, address, find, list};
 use crate::ffi::string;
 use crate::ffi::upstream::Upstream;
+use crate::record::SPREAD;
 
 /// What nginx keeps of a peer now, if it is one that stays where it is for as long as its
 /// configuration. A group has any number of peers: such a one is not looked for among them.
@@ -25,8 +26,6 @@ pub(crate) fn fixed_state(upstream: Upstream<'_>, at: PeerAt) -> Option<Peer> {
 /// As [`fixed_state`], of peers by their names, in the order in which they are given. All are
 /// looked for together.
 pub(crate) fn states(upstream: Upstream<'_>, names: &[&str]) -> Vec<Option<Peer>> {
-    /// The upper bits of a product with it depend on all of the other factor's.
-    const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
     struct Wanted<'n> {
         end: u64,
         name: &'n [u8],
