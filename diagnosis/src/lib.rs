@@ -43,4 +43,4 @@ pub use status::{
 };
 pub use verdict::{Failure, Observation, Progress, Verdict, classify, classify_known};
 pub use words::numbers::Number;
-pub use words::phrase::{Part, Phrase};
+pub use words::phrase::{Arena, Part, Phrase};

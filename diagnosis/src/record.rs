@@ -17,7 +17,7 @@ use crate::status::History;
 use crate::tls::Tls;
 use crate::verdict::Verdict;
 use crate::words;
-use crate::words::phrase::Phrase;
+use crate::words::phrase::{Arena, Phrase};
 use crate::zone::Past;
 
 /// Longest text taken over from a peer, a client or a log line, in bytes.
@@ -125,7 +125,7 @@ pub struct Parts<'a> {
 impl<'a> Record<'a> {
     /// What was observed, with the verdict, what is concluded and their words. `None` if nothing
     /// failed.
-    pub fn new(parts: &'a Parts<'a>) -> Option<Record<'a>> {
+    pub fn new(parts: &'a Parts<'a>, arena: &'a Arena) -> Option<Record<'a>> {
         let mut attempts = parts.attempts.iter().rev().map(Shown::attempt);
         let failed = attempts.find(|attempt| attempt.cause.is_some());
         let failed = failed.or(parts.own.as_deref())?;
@@ -133,7 +133,7 @@ impl<'a> Record<'a> {
         let named = matches!(cause, Cause::NoLiveUpstreams | Cause::MaxConnsReached);
         let peers = if named { parts.peers } else { &[] };
         let (upstream, module) = (parts.upstream.as_deref(), parts.module);
-        let mut findings = findings(&Evidence {
+        let findings = findings(&Evidence {
             cause,
             failed,
             outcome: parts.outcome,
@@ -142,8 +142,9 @@ impl<'a> Record<'a> {
             method: parts.request.method,
             peers,
             context: parts.context,
+            arena,
         });
-        let concluded = findings.iter_mut().find_map(|finding| finding.advice.take());
+        let concluded = findings.iter().find_map(|finding| finding.advice);
         let facts = words::Facts {
             cause,
             failed,
@@ -153,6 +154,7 @@ impl<'a> Record<'a> {
             status: parts.request.status,
             peers,
             findings: &findings,
+            arena,
         };
         Some(Record {
             origin: crate::outcome::origin(cause),

@@ -24,7 +24,7 @@ use diagnosis::findings::{Code, Confidence, Host, Listener, Listening, Process, 
 use diagnosis::peer::State;
 use diagnosis::zone::Close;
 use diagnosis::{
-    Attempt, Cause, Context, Evidence, Findings, Outcome, PeerState, Seconds, findings,
+    Arena, Attempt, Cause, Context, Evidence, Findings, Outcome, PeerState, Seconds, findings,
 };
 use fastrand::Rng;
 use nginx::{Nginx, Seen, Zone};
@@ -125,7 +125,7 @@ fn findings_are_as_sure_as_they_say() {
             }
             seen.attempt.past = Some(nginx.past(seen.now).into());
             let context = ended(&backend, &mut seen, rng);
-            for finding in concluded(&seen.attempt, &context) {
+            for finding in concluded(&seen.attempt, &context, &Arena::new()) {
                 let right = judge::is_right(&finding, &seen, &backend);
                 let key = (finding.code, finding.confidence);
                 assert!(
@@ -193,7 +193,7 @@ fn random_ages_are_no_timeout() {
                 let age = random_age(way, &mut rng);
                 let close = if idle { Close::Idle(age) } else { Close::Waiting(age) };
                 let attempt = nginx.closed(close, now, &mut rng);
-                for finding in concluded(&attempt, &Context::default()) {
+                for finding in concluded(&attempt, &Context::default(), &Arena::new()) {
                     surest = surest.min(finding.confidence as usize);
                 }
             }
@@ -227,7 +227,8 @@ fn a_supervisor_is_found_by_eight_requests() {
             for (at, sent) in closed {
                 let attempt = nginx.closed(Close::Waiting(at - sent), at, &mut rng);
                 let context = Context::default();
-                let found = concluded(&attempt, &context);
+                let arena = Arena::new();
+                let found = concluded(&attempt, &context, &arena);
                 let found = found.iter().find(|finding| finding.code == Code::RequestTimeout);
                 last = found.map(|finding| finding.confidence);
             }
@@ -248,7 +249,7 @@ fn ended(backend: &Backend, seen: &mut Seen, rng: &mut Rng) -> Context {
 }
 
 /// The findings of a failed attempt, which another one has masked.
-fn concluded<'a>(attempt: &'a Attempt, context: &'a Context) -> Findings<'a> {
+fn concluded<'a>(attempt: &'a Attempt, context: &'a Context, arena: &'a Arena) -> Findings<'a> {
     findings(&Evidence {
         cause: attempt.cause.unwrap(),
         failed: attempt,
@@ -258,6 +259,7 @@ fn concluded<'a>(attempt: &'a Attempt, context: &'a Context) -> Findings<'a> {
         method: b"GET",
         peers: &[],
         context,
+        arena,
     })
 }
 

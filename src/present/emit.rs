@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use diagnosis::zone::{Allowed, Count, Place};
-use diagnosis::{Cause, Outcome, Record};
+use diagnosis::{Arena, Cause, Outcome, Record};
 use smallvec::SmallVec;
 
 use super::Diagnosed;
@@ -42,7 +42,15 @@ pub(crate) fn emit(request: Request<'_>) {
 /// The records of a request as lines of JSON.
 struct Lines<'a> {
     ready: SmallVec<[Ready<'a>; 1]>,
+    desk: Desk,
+}
+
+/// Where records are made.
+#[derive(Default)]
+struct Desk {
     json: Vec<u8>,
+    /// Conclusions and texts.
+    arena: Arena,
 }
 
 /// A record that is ready to go out.
@@ -58,17 +66,33 @@ struct Ready<'a> {
     end: usize,
 }
 
-/// The buffer that records are written to, kept from one request to the next. This worker's one
-/// thread uses it; a panic, which poisons it, costs no more than making another each time.
-static BUFFER: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+/// The desk, kept from one request to the next. This worker's one thread uses it; a panic, which
+/// poisons it, costs no more than making another each time.
+static DESK: Mutex<Option<Desk>> = Mutex::new(None);
 
-/// A buffer larger than this is not kept, bytes: that of a request with hundreds of attempts.
+/// What is larger than this is not kept, bytes: that of a request with hundreds of attempts.
 const KEPT: usize = 64 * 1_024;
+
+impl Desk {
+    fn take() -> Desk {
+        DESK.lock().ok().and_then(|mut kept| kept.take()).unwrap_or_default()
+    }
+
+    fn give_back(mut self) {
+        if self.json.capacity() > KEPT || self.arena.allocated_bytes() > KEPT {
+            return;
+        }
+        self.json.clear();
+        self.arena.reset();
+        if let Ok(mut kept) = DESK.lock() {
+            *kept = Some(self);
+        }
+    }
+}
 
 impl<'a> Lines<'a> {
     fn take() -> Lines<'a> {
-        let json = BUFFER.lock().map(|mut kept| std::mem::take(&mut *kept)).unwrap_or_default();
-        Lines { ready: SmallVec::new(), json }
+        Lines { ready: SmallVec::new(), desk: Desk::take() }
     }
 
     /// Adds the record of a request, if it has one.
@@ -80,9 +104,10 @@ impl<'a> Lines<'a> {
         let Some(conf) = diagnosed.conf().filter(|conf| conf.enabled()) else { return };
         let place = diagnosed.place();
         let parts = diagnosed.parts();
-        let Some(record) = Record::new(&parts) else { return };
-        record.write_to(&mut self.json);
-        self.json.push(b'\n');
+        let Some(record) = Record::new(&parts, &self.desk.arena) else { return };
+        let json = &mut self.desk.json;
+        record.write_to(json);
+        json.push(b'\n');
         self.ready.push(Ready {
             request,
             conf,
@@ -92,23 +117,18 @@ impl<'a> Lines<'a> {
                 Some(_) => None,
                 None => parts.upstream.as_deref().map(str::to_owned),
             },
-            end: self.json.len(),
+            end: json.len(),
         });
     }
 
-    fn deliver(mut self) {
+    fn deliver(self) {
         let mut start = 0;
         for ready in &self.ready {
-            let line = self.json.get(start..ready.end).unwrap_or_default();
+            let line = self.desk.json.get(start..ready.end).unwrap_or_default();
             start = ready.end;
             ready.deliver(line);
         }
-        self.json.clear();
-        if self.json.capacity() <= KEPT
-            && let Ok(mut kept) = BUFFER.lock()
-        {
-            *kept = self.json;
-        }
+        self.desk.give_back();
     }
 }
 

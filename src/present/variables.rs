@@ -1,7 +1,7 @@
 //! The variables.
 
 use diagnosis::attempts::join;
-use diagnosis::{Attempt, Phase};
+use diagnosis::{Arena, Attempt, Phase};
 
 use super::{Diagnosed, failed_subrequest};
 use crate::ffi::hooks;
@@ -97,7 +97,7 @@ fn evaluate(
     let diagnosed = Diagnosed::new(request, diagnosis.as_deref())?;
     match value {
         Verdict(value) => Some(value(&diagnosed).to_owned()),
-        Record(value) => value(&diagnosis::Record::new(&diagnosed.parts())?),
+        Record(value) => value(&diagnosis::Record::new(&diagnosed.parts(), &Arena::new())?),
         Attempts(value) => Some(join(&diagnosed.assembled.slots(), value)),
     }
 }

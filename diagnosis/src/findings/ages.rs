@@ -3,7 +3,7 @@
 use super::{Code, Confidence, Evidence, Fact, Finding, Found, Key};
 use crate::seconds::Seconds;
 use crate::words::numbers::Number::{Setting, Tenths, Timeout};
-use crate::words::phrase::{Part, Phrase, say};
+use crate::words::phrase::{Ours, Part, Phrase, say};
 use crate::zone::{Close, Closes, Cluster, Past, Spared, widest};
 
 /// Closes at one age that make it likely, and possible, that they are those of a timeout.
@@ -39,13 +39,14 @@ pub(super) fn idle_timeout<'a>(e: &Evidence<'a>) -> Found<'a> {
     if past.outlived.saturating_mul(4) > past.idle.latest || crashes(past, cluster.count) {
         confidence = Confidence::Possible;
     }
-    let (share, at) = (share(&past.idle, &cluster), Tenths(cluster.mean));
+    let (share, at) = (share(e, &past.idle, &cluster), Tenths(cluster.mean));
     let is = verb(confidence, " is ", " may be ");
     let timeout = Timeout(cluster.mean);
-    let kept =
-        configured.map(|time| say![", and nginx keeps idle connections for ", Timeout(time)]);
+    let kept = configured
+        .map(|time| say![e.arena, ", and nginx keeps idle connections for ", Timeout(time)]);
     let text = say![
-        share.clone(),
+        e.arena,
+        share,
         " closes of reused connections happened ",
         at,
         " s after the last response: the keep-alive timeout of ",
@@ -56,15 +57,22 @@ pub(super) fn idle_timeout<'a>(e: &Evidence<'a>) -> Found<'a> {
         ".",
     ];
     let set = Setting(cluster.from);
-    let advice =
-        say!["Set keepalive_timeout ", set, " in ", e.block(), ", or raise the backend's."];
+    let advice = say![
+        e.arena,
+        "Set keepalive_timeout ",
+        set,
+        " in ",
+        e.block(),
+        ", or raise the backend's."
+    ];
     let mut finding =
-        facts(Finding::new(Code::IdleTimeout, confidence, text), age, &past.idle, &cluster);
+        facts(Finding::new(e, (Code::IdleTimeout, confidence), text), age, &past.idle, &cluster);
     if let Some(timeout) = configured {
         finding = finding.time(Key::KeepaliveTimeout, timeout);
     }
     finding = finding.fact(Key::Set, Fact::Text(Part::Number(set))).advise(advice);
     finding.clause = Some(say![
+        e.arena,
         share,
         " closes of reused connections happened at ",
         at,
@@ -86,49 +94,52 @@ pub(super) fn request_timeout<'a>(e: &Evidence<'a>) -> Found<'a> {
     {
         (closed, confidence) = sure;
     }
-    let share = share(&past.waiting, &closed);
+    let share = share(e, &past.waiting, &closed);
     let has = verb(confidence, " has ", " may have ");
     let is_spread = closed.to.saturating_sub(closed.from) > widest(closed.from);
     let (at, when, timeout, looks) = if is_spread {
         (
             "",
-            say![Tenths(closed.from), " to ", Tenths(closed.to), " s"],
-            say!["about ", closed.from / 1_000, " s"],
+            say![e.arena, Tenths(closed.from), " to ", Tenths(closed.to), " s"],
+            say![e.arena, "about ", closed.from / 1_000, " s"],
             ", and looks once in a while what is over it",
         )
     } else {
-        ("at ", say![Tenths(closed.mean), " s"], say![Timeout(closed.mean)], "")
+        ("at ", say![e.arena, Tenths(closed.mean), " s"], say![e.arena, Timeout(closed.mean)], "")
     };
     let text = say![
-        share.clone(),
+        e.arena,
+        share,
         " closes without a response happened ",
-        when.clone(),
+        when,
         " after the request was sent: ",
         e.peer(),
         has,
         "a timeout of ",
-        timeout.clone(),
+        timeout,
         " for requests",
-        Part::Ours(looks),
+        Ours(looks),
         ".",
     ];
-    let whose = Part::Ours(match e.module {
+    let whose = Ours(match e.module {
         Some("fastcgi") => "PHP-FPM's request_terminate_timeout",
         Some("uwsgi") => "uWSGI's harakiri",
         _ => "a write timeout, or one of the supervisor that kills workers",
     });
-    let finding = Finding::new(Code::RequestTimeout, confidence, text);
-    let mut finding = facts(finding, age, &past.waiting, &closed).advise(say![
+    let finding = Finding::new(e, (Code::RequestTimeout, confidence), text);
+    let finding = facts(finding, age, &past.waiting, &closed).advise(say![
+        e.arena,
         "Raise the upstream's own timeout of ",
-        timeout.clone(),
+        timeout,
         " (",
         whose,
         "), or find what takes a request so long.",
     ]);
     finding.clause = Some(say![
+        e.arena,
         share,
         " closes without a response happened ",
-        Part::Ours(at),
+        Ours(at),
         when,
         ": it",
         has,
@@ -208,24 +219,24 @@ fn outside(closes: &Closes) -> u64 {
 }
 
 /// Of all closes, or where the timeout was changed, of the latest.
-fn share<'a>(closes: &Closes, cluster: &Cluster) -> Phrase<'a> {
+fn share<'a>(e: &Evidence<'a>, closes: &Closes, cluster: &Cluster) -> Phrase<'a> {
     if cluster.count.saturating_mul(5) >= closes.total.saturating_mul(4) {
-        say![cluster.count, " of ", closes.total]
+        say![e.arena, cluster.count, " of ", closes.total]
     } else {
-        say![cluster.latest, " of the latest ", closes.latest]
+        say![e.arena, cluster.latest, " of the latest ", closes.latest]
     }
 }
 
-fn verb(confidence: Confidence, likely: &'static str, possible: &'static str) -> Part<'static> {
-    Part::Ours(if confidence == Confidence::Possible { possible } else { likely })
+fn verb(confidence: Confidence, likely: &'static str, possible: &'static str) -> Ours {
+    Ours(if confidence == Confidence::Possible { possible } else { likely })
 }
 
 fn facts<'a>(
-    finding: Box<Finding<'a>>,
+    finding: &'a mut Finding<'a>,
     age: u64,
     closes: &Closes,
     cluster: &Cluster,
-) -> Box<Finding<'a>> {
+) -> &'a mut Finding<'a> {
     finding
         .time(Key::Age, age)
         .time(Key::From, cluster.from)

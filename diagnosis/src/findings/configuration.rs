@@ -1,5 +1,7 @@
 //! What nginx's configuration has to do with it.
 
+use bumpalo::collections::Vec as ArenaVec;
+
 use super::ages;
 use super::context::NotRetried;
 use super::{Code, Confidence, Evidence, Fact, Finding, Found, Key};
@@ -9,7 +11,7 @@ use crate::peer::State;
 use crate::seconds::Seconds;
 use crate::words::buffer;
 use crate::words::numbers::Number::Span;
-use crate::words::phrase::{Part, Phrase, also, say};
+use crate::words::phrase::{Ours, Part, Phrase, Quoted, say};
 use crate::zone::{Close, Reach, reach};
 
 /// `buffer_too_small`.
@@ -23,25 +25,26 @@ pub(super) fn buffer_too_small<'a>(e: &Evidence<'a>) -> Found<'a> {
         (Confidence::Likely, "at least ", " is the least that can do.")
     };
     let text = say![
+        e.arena,
         "The response header of ",
-        Part::Ours(least),
+        Ours(least),
         header.size,
         " bytes does not fit into ",
-        Part::Ours(directive),
+        Ours(directive),
         ", which is ",
         header.limit,
-        buffer::cache_part(header),
+        buffer::cache_part(e.arena, header),
         ": ",
         set,
-        Part::Ours(enough),
+        Ours(enough),
     ];
     Some(
-        Finding::new(Code::BufferTooSmall, confidence, text)
+        Finding::new(e, (Code::BufferTooSmall, confidence), text)
             .count(Key::Size, header.size)
             .fact(Key::Exact, Fact::Flag(header.exact))
             .count(Key::Limit, header.limit)
             .fact(Key::Set, Fact::Text(Part::Number(set)))
-            .advise(buffer::advice(header)),
+            .advise(buffer::advice(e.arena, header)),
     )
 }
 
@@ -62,6 +65,7 @@ pub(super) fn ejected_healthy<'a>(e: &Evidence<'a>, idle: bool) -> Found<'a> {
     let last_ok = past.last_ok?;
     let Seconds::Whole(out_for) = state.fail_timeout else { return None };
     let text = say![
+        e.arena,
         "nginx took ",
         e.peer(),
         " out for ",
@@ -72,12 +76,12 @@ pub(super) fn ejected_healthy<'a>(e: &Evidence<'a>, idle: bool) -> Found<'a> {
     ];
     let confidence = if idle { Confidence::Likely } else { Confidence::Possible };
     Some(
-        Finding::new(Code::EjectedHealthy, confidence, text)
+        Finding::new(e, (Code::EjectedHealthy, confidence), text)
             .peer(e)
             .count(Key::MaxFails, state.max_fails)
             .fact(Key::FailTimeout, Fact::Time(state.fail_timeout))
             .time(Key::LastOk, last_ok)
-            .advise(say![
+            .advise(say![e.arena,
                 "Set keepalive_timeout in ",
                 e.block(),
                 " below the upstream's own keep-alive timeout; until then set max_fails=3 for its servers, so that one close takes none of them out.",
@@ -101,14 +105,15 @@ fn ejected_before<'a>(e: &Evidence<'a>) -> Found<'a> {
         return None;
     }
     let ejected = e.peers.iter().filter(by_race);
-    let names: Vec<Part<'a>> = ejected.map(|peer| Part::Name(&peer.peer)).take(LISTED).collect();
+    let names = ejected.map(|peer| Part::Name(&peer.peer)).take(LISTED);
+    let names: &'a [Part<'a>] = ArenaVec::from_iter_in(names, e.arena).into_bump_slice();
     let named = || names.iter().take(NAMED).copied();
     let list = match (count.saturating_sub(NAMED), names.split_last()) {
         (0, Some((last, first @ [_, ..]))) => {
-            say![Phrase::list(first.iter().copied()), " and ", *last]
+            say![e.arena, Phrase::list(e.arena, first.iter().copied()), " and ", *last]
         }
-        (0, _) => Phrase::list(named()),
-        (more, _) => say![Phrase::list(named()), " and ", more as u64, " more"],
+        (0, _) => Phrase::list(e.arena, named()),
+        (more, _) => say![e.arena, Phrase::list(e.arena, named()), " and ", more as u64, " more"],
     };
     let were = if count == 1 {
         "a reused connection was closed"
@@ -116,17 +121,18 @@ fn ejected_before<'a>(e: &Evidence<'a>) -> Found<'a> {
         "a reused connection of each was closed"
     };
     let text = say![
+        e.arena,
         "nginx took ",
         list,
         " out because ",
-        Part::Ours(were),
+        Ours(were),
         ", which need not be a failure.",
     ];
     Some(
-        Finding::new(Code::EjectedHealthy, Confidence::Possible, text)
+        Finding::new(e, (Code::EjectedHealthy, Confidence::Possible), text)
             .fact(Key::Peers, Fact::Texts(names))
             .count(Key::Ejected, count as u64)
-            .advise(say![
+            .advise(say![e.arena,
                 "Set keepalive_timeout in ",
                 e.block(),
                 " below the upstream's own: the failures just before were closes of idle connections. Until then set max_fails=3 for its servers.",
@@ -146,33 +152,34 @@ pub(super) fn not_retried<'a>(e: &Evidence<'a>) -> Found<'a> {
     }
     let why = match reason {
         NotRetried::NotConfigured if e.context.conditions.is_empty() => {
-            say!["proxy_next_upstream is off"]
+            say![e.arena, "proxy_next_upstream is off"]
         }
         NotRetried::NotConfigured => {
-            say!["proxy_next_upstream does not name ", Part::Ours(condition(e)?)]
+            say![e.arena, "proxy_next_upstream does not name ", Ours(condition(e)?)]
         }
         NotRetried::NonIdempotent => say![
+            e.arena,
             "the request (",
             method(e.method),
             ") may have been carried out, and proxy_next_upstream does not name non_idempotent",
         ],
-        NotRetried::Tries(tries) => say!["proxy_next_upstream_tries is ", tries],
+        NotRetried::Tries(tries) => say![e.arena, "proxy_next_upstream_tries is ", tries],
         NotRetried::Timeout(time) => {
-            say!["proxy_next_upstream_timeout (", time, " s) was over"]
+            say![e.arena, "proxy_next_upstream_timeout (", time, " s) was over"]
         }
-        NotRetried::NoServerLeft => say!["each had been tried, is down or out"],
+        NotRetried::NoServerLeft => say![e.arena, "each had been tried, is down or out"],
         NotRetried::RequestNotBuffered => {
-            say!["a part of the request had been sent, and it is not buffered"]
+            say![e.arena, "a part of the request had been sent, and it is not buffered"]
         }
-        NotRetried::ResponseStarted => say!["the client had got a part of the response"],
+        NotRetried::ResponseStarted => say![e.arena, "the client had got a part of the response"],
     };
-    let mut text = match e.upstream {
-        _ if single => say!["nginx did not try again on a fresh connection: "],
-        Some(name) => say!["nginx tried no other server of ", Part::Quoted(name), ": "],
-        None => say!["nginx tried no other server: "],
+    let what = match e.upstream {
+        _ if single => say![e.arena, "nginx did not try again on a fresh connection: "],
+        Some(name) => say![e.arena, "nginx tried no other server of ", Quoted(name), ": "],
+        None => say![e.arena, "nginx tried no other server: "],
     };
-    also!(text, why.for_module(e.module), ".");
-    let mut finding = Finding::new(Code::NotRetried, Confidence::Certain, text)
+    let text = say![e.arena, what, why.for_module(e.arena, e.module), "."];
+    let mut finding = Finding::new(e, (Code::NotRetried, Confidence::Certain), text)
         .fact(Key::Reason, Fact::Text(Part::Ours(reason.slug())));
     if let Some(servers) = e.context.servers {
         finding = finding.count(Key::Servers, servers);
@@ -225,11 +232,14 @@ pub(super) fn single_server<'a>(e: &Evidence<'a>) -> Found<'a> {
         return None;
     }
     let text = say![
+        e.arena,
         "Upstream ",
-        Part::Quoted(name),
+        Quoted(name),
         " has one server: there is no other to try, and max_fails does not take the only one out.",
     ];
-    Some(Finding::new(Code::SingleServer, Confidence::Certain, text).count(Key::Servers, 1_u64))
+    Some(
+        Finding::new(e, (Code::SingleServer, Confidence::Certain), text).count(Key::Servers, 1_u64),
+    )
 }
 
 /// What is wrong with one server of a group that is wrong with the others too: they run the same

@@ -1,10 +1,10 @@
 //! What a finding was concluded from: a small JSON object.
 
-use smallvec::SmallVec;
+use bumpalo::collections::Vec as ArenaVec;
 
 use crate::json::{self, Object, object};
 use crate::seconds::Seconds;
-use crate::words::phrase::Part;
+use crate::words::phrase::{Arena, Part};
 
 /// What the value of a key is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,7 +90,7 @@ keys! {
 }
 
 /// A value.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Fact<'a> {
     /// A whole number.
     Count(u64),
@@ -99,7 +99,7 @@ pub enum Fact<'a> {
     /// A text.
     Text(Part<'a>),
     /// A list of texts.
-    Texts(Vec<Part<'a>>),
+    Texts(&'a [Part<'a>]),
     /// True or false.
     Flag(bool),
 }
@@ -118,13 +118,14 @@ impl Fact<'_> {
 }
 
 /// The evidence of a finding, in the order in which it was added.
-#[derive(Clone, Debug, Default)]
-pub struct Facts<'a>(SmallVec<[(Key, Fact<'a>); USUAL]>);
-
-/// Room for what most findings have.
-const USUAL: usize = 4;
+#[derive(Clone, Debug)]
+pub struct Facts<'a>(ArenaVec<'a, (Key, Fact<'a>)>);
 
 impl<'a> Facts<'a> {
+    pub(super) fn new(arena: &'a Arena) -> Facts<'a> {
+        Facts(ArenaVec::new_in(arena))
+    }
+
     pub(super) fn add(&mut self, key: Key, fact: Fact<'a>) {
         self.0.push((key, fact));
     }
@@ -153,7 +154,7 @@ impl<'a> Facts<'a> {
                 Fact::Count(count) => json::number(out, *count),
                 Fact::Time(time) => time.write_to(out),
                 Fact::Text(text) => text.write_json(out),
-                Fact::Texts(texts) => json::list(out, texts, |out, text| text.write_json(out)),
+                Fact::Texts(texts) => json::list(out, *texts, |out, text| text.write_json(out)),
                 Fact::Flag(flag) => json::flag(out, *flag),
             }
         }

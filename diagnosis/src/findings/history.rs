@@ -4,7 +4,7 @@ use super::{Code, Confidence, Evidence, Finding, Found, Key};
 use crate::cause::Cause;
 use crate::peer::State;
 use crate::words::numbers::Number::{Span, Times};
-use crate::words::phrase::{Part, say};
+use crate::words::phrase::{Ours, say};
 use crate::zone::{Outage, Past, Reach, STALE, reach};
 
 /// What counts as now: the time in which a sibling has answered, and in which a restart can still
@@ -41,10 +41,11 @@ pub(super) fn never_connected<'a>(e: &Evidence<'a>) -> Found<'a> {
     }
     let sure = past.not_reached >= 5 && past.known_for >= 300_000;
     let others = match siblings {
-        1 => say!["another server of its group answers"],
-        n => say![n, " other servers of its group answer"],
+        1 => say![e.arena, "another server of its group answers"],
+        n => say![e.arena, n, " other servers of its group answer"],
     };
     let text = say![
+        e.arena,
         e.peer(),
         " has accepted none of ",
         past.not_reached,
@@ -53,15 +54,16 @@ pub(super) fn never_connected<'a>(e: &Evidence<'a>) -> Found<'a> {
         " since nginx knows it, and ",
         others,
         ": its address ",
-        Part::Ours(if sure { "is" } else { "may be" }),
+        Ours(if sure { "is" } else { "may be" }),
         " wrong or stale.",
     ];
     Some(
-        Finding::new(Code::NeverConnected, likely_if(sure), text)
+        Finding::new(e, (Code::NeverConnected, likely_if(sure)), text)
             .time(Key::KnownFor, past.known_for)
             .count(Key::Failures, past.not_reached)
             .count(Key::Siblings, siblings)
             .advise(say![
+                e.arena,
                 "Correct or remove ",
                 e.short_peer(),
                 " in ",
@@ -94,10 +96,10 @@ pub(super) fn went_away<'a>(e: &Evidence<'a>, nobody: bool) -> Found<'a> {
         likely_if(past.failures >= 5 && failing_for >= 30_000)
     };
     let since = match past.failures {
-        1 => say!["the attempt since has failed"],
-        n => say!["all ", n, " attempts since have failed"],
+        1 => say![e.arena, "the attempt since has failed"],
+        n => say![e.arena, "all ", n, " attempts since have failed"],
     };
-    let text = say![e.peer(), " answered until ", Span(last_ok), " ago; ", since, "."];
+    let text = say![e.arena, e.peer(), " answered until ", Span(last_ok), " ago; ", since, "."];
     let why = match (refused, is_unix(e)) {
         (true, true) => "See whether the process runs and listens (ss -lxp), and why it ended",
         (true, false) => {
@@ -106,13 +108,14 @@ pub(super) fn went_away<'a>(e: &Evidence<'a>, nobody: bool) -> Found<'a> {
         (false, _) => "See whether that host still runs, and what changed in the network",
     };
     Some(
-        Finding::new(Code::WentAway, confidence, text)
+        Finding::new(e, (Code::WentAway, confidence), text)
             .time(Key::LastOk, last_ok)
             .count(Key::Ok, past.ok)
             .count(Key::Failures, past.failures)
             .time(Key::FailingFor, failing_for)
             .advise(say![
-                Part::Ours(why),
+                e.arena,
+                Ours(why),
                 ": ",
                 e.short_peer(),
                 " answered until ",
@@ -137,16 +140,17 @@ pub(super) fn restarted<'a>(e: &Evidence<'a>) -> Found<'a> {
     }
     let sure = is_sure(last) && !takes_turns(past);
     let text = say![
+        e.arena,
         e.peer(),
         " accepted no connections for ",
         Span(last.length()),
         ", until ",
         Span(last.to),
         " ago, and accepts them again: it ",
-        Part::Ours(if sure { "was" } else { "may have been" }),
+        Ours(if sure { "was" } else { "may have been" }),
         " restarted.",
     ];
-    let finding = Finding::new(Code::Restarted, likely_if(sure), text)
+    let finding = Finding::new(e, (Code::Restarted, likely_if(sure)), text)
         .time(Key::Began, last.from)
         .time(Key::Ended, last.to)
         .time(Key::Took, last.length())
@@ -154,6 +158,7 @@ pub(super) fn restarted<'a>(e: &Evidence<'a>) -> Found<'a> {
     // What comes after it has another cause: a restart may have brought that, and may not.
     Some(finding.advise(in_it.then(|| {
         say![
+            e.arena,
             "See in the log of ",
             e.short_peer(),
             " why it was restarted ",
@@ -174,21 +179,22 @@ pub(super) fn flapping<'a>(e: &Evidence<'a>) -> Found<'a> {
     let first = recent().next().filter(|_| count >= 3)?.from;
     let sure = recent().all(|outage| outage.refused && outage.length() >= BRIEF);
     let text = say![
+        e.arena,
         e.peer(),
         " went down and came back ",
         // No more are kept.
-        (count > 3).then_some(Part::Ours("at least ")),
+        (count > 3).then_some(Ours("at least ")),
         Times(count as u64),
         " in the last ",
         Span(first),
         ".",
     ];
     Some(
-        Finding::new(Code::Flapping, likely_if(sure), text)
+        Finding::new(e, (Code::Flapping, likely_if(sure)), text)
             .count(Key::Outages, count as u64)
             .time(Key::Within, first)
             .advise(ends_by_crash(e.cause).then(|| {
-                say![
+                say![e.arena,
                     "Look for a crash loop on ",
                     e.short_peer(),
                     ": its log, how often its supervisor restarted it (systemctl status), its memory limit and health checks.",

@@ -2,11 +2,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use bumpalo::collections::Vec as ArenaVec;
+
 use super::context::{Host, Listener, Listening};
 use super::{Code, Confidence, Evidence, Fact, Finding, Found, Key};
 use crate::cause::Cause;
 use crate::words::numbers::Number::Span;
-use crate::words::phrase::{Part, Phrase, say};
+use crate::words::phrase::{Address, Ours, Part, Phrase, say};
 
 /// Addresses that are named at most.
 const NAMED: usize = 4;
@@ -24,20 +26,21 @@ pub(super) fn nothing_listening<'a>(e: &Evidence<'a>) -> Found<'a> {
     match e.context.host.as_ref()? {
         Host::Tcp { own: true, listeners } if listeners.is_empty() => {
             let (port, number) = port(e)?;
-            let text = say!["Nothing listens on port ", port, " of this host."];
+            let text = say![e.arena, "Nothing listens on port ", port, " of this host."];
             let advice = say![
+                e.arena,
                 "Start the process that should listen on port ",
                 port,
                 " of this host or container, or correct the port in ",
                 e.place(),
                 " (ss -ltnp shows what listens).",
             ];
-            let finding = Finding::new(code, certain, text);
+            let finding = Finding::new(e, (code, certain), text);
             Some(finding.count(Key::Port, number).advise(advice))
         }
         Host::Unix { listener: Listening::Nobody, .. } => {
-            let text = say!["Nobody listens on ", e.peer(), ": its file was left behind."];
-            Some(Finding::new(code, certain, text).peer(e).advise(say![
+            let text = say![e.arena, "Nobody listens on ", e.peer(), ": its file was left behind."];
+            Some(Finding::new(e, (code, certain), text).peer(e).advise(say![e.arena,
                 "Start the upstream: the socket's file is there, and nobody listens (ss -lx shows who does)."
             ]))
         }
@@ -55,12 +58,14 @@ pub(super) fn bound_elsewhere<'a>(e: &Evidence<'a>) -> Found<'a> {
             if matches!(e.cause, Cause::SocketNotFound | Cause::ConnectionRefused) =>
         {
             let text = say![
+                e.arena,
                 "A process listens on a socket that was ",
                 e.peer(),
                 ", and whose file was deleted or replaced: no connection reaches it.",
             ];
-            Some(Finding::new(Code::BoundElsewhere, Confidence::Certain, text).peer(e).advise(
+            Some(Finding::new(e, (Code::BoundElsewhere, Confidence::Certain), text).peer(e).advise(
                 say![
+                    e.arena,
                     "Restart the process that listens on ",
                     e.short_peer(),
                     ": the file of its socket was deleted or replaced.",
@@ -84,36 +89,39 @@ fn elsewhere<'a>(e: &Evidence<'a>, listeners: &[Listener]) -> Found<'a> {
     let confidence =
         if hears.contains(&Hears::Perhaps) { Confidence::Likely } else { Confidence::Certain };
     let port = u64::from(wanted.port());
-    let mut named: Vec<Part<'a>> = Vec::new();
+    let mut named = ArenaVec::new_in(e.arena);
     for listener in listeners {
         let name = Part::Bracketed(listener.address);
         if named.len() < NAMED && !named.contains(&name) {
             named.push(name);
         }
     }
-    let names = Phrase::list(named.iter().copied());
+    let named: &'a [Part<'a>] = named.into_bump_slice();
+    let names = Phrase::list(e.arena, named.iter().copied());
     let first = listeners.first()?.address;
     let (instead, only) = match first {
         _ if !first.is_unspecified() => (Part::Bracketed(first), ""),
         IpAddr::V4(_) => (Part::Ours("127.0.0.1"), " (IPv4)"),
         IpAddr::V6(_) => (Part::Ours("[::1]"), " (IPv6)"),
     };
-    let wanted = Part::Address(wanted.ip());
+    let wanted = Address(wanted.ip());
     let text = say![
+        e.arena,
         "Port ",
         port,
         " of this host is open on ",
         names,
-        Part::Ours(only),
+        Ours(only),
         ", not on ",
         wanted,
         ".",
     ];
     Some(
-        Finding::new(Code::BoundElsewhere, confidence, text)
+        Finding::new(e, (Code::BoundElsewhere, confidence), text)
             .count(Key::Port, port)
             .fact(Key::ListensOn, Fact::Texts(named))
             .advise(say![
+                e.arena,
                 "Write ",
                 instead,
                 ":",
@@ -154,20 +162,21 @@ pub(super) fn backlog_full<'a>(e: &Evidence<'a>) -> Found<'a> {
     let confidence = if all { Confidence::Certain } else { Confidence::Likely };
     let (waiting, room) = (u64::from(*queue), u64::from(*limit));
     let text = say![
+        e.arena,
         "The accept queue of ",
         e.peer(),
         " is full: ",
         waiting,
-        Part::Ours(if waiting == 1 { " connection waits" } else { " connections wait" }),
+        Ours(if waiting == 1 { " connection waits" } else { " connections wait" }),
         ", its limit is ",
         room,
         ".",
     ];
     Some(
-        Finding::new(Code::ListenBacklogFull, confidence, text)
+        Finding::new(e, (Code::ListenBacklogFull, confidence), text)
             .count(Key::Queue, waiting)
             .count(Key::Limit, room)
-            .advise(say![
+            .advise(say![e.arena,
                 "Add workers to the process, or find what they wait for; for short bursts raise its backlog (now ",
                 room,
                 "), and net.core.somaxconn with it.",
@@ -184,6 +193,7 @@ pub(super) fn restarted<'a>(e: &Evidence<'a>) -> Found<'a> {
         return None;
     }
     let text = say![
+        e.arena,
         "The process that listens on ",
         e.peer(),
         " (pid ",
@@ -195,11 +205,12 @@ pub(super) fn restarted<'a>(e: &Evidence<'a>) -> Found<'a> {
         " ago: it was restarted.",
     ];
     Some(
-        Finding::new(Code::Restarted, Confidence::Certain, text)
+        Finding::new(e, (Code::Restarted, Confidence::Certain), text)
             .time(Key::LastOk, last_ok)
             .count(Key::Pid, process.pid)
             .time(Key::Started, started)
             .advise(say![
+                e.arena,
                 "See in the log of ",
                 e.short_peer(),
                 " why it was restarted ",

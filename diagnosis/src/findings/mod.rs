@@ -27,7 +27,7 @@ use crate::json::{key, object};
 use crate::outcome::Outcome;
 use crate::record::{Attempt, PeerReport};
 use crate::seconds::Seconds;
-use crate::words::phrase::{Part, Phrase, say};
+use crate::words::phrase::{Arena, Part, Phrase, Quoted, say};
 
 /// What is known of a failed request: what conclusions are drawn from.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +48,8 @@ pub struct Evidence<'a> {
     pub peers: &'a [PeerReport],
     /// What is known beyond that.
     pub context: &'a Context,
+    /// Where conclusions and their texts are until they are written.
+    pub arena: &'a Arena,
 }
 
 /// A conclusion.
@@ -67,12 +69,11 @@ pub struct Finding<'a> {
     pub(crate) clause: Option<Phrase<'a>>,
 }
 
-/// Most failures have fewer findings than have room in here. Each is large, and given from hand to
-/// hand while it is made: hence the boxes.
-pub type Findings<'a> = SmallVec<[Box<Finding<'a>>; 4]>;
+/// Most failures have fewer findings than have room in here.
+pub type Findings<'a> = SmallVec<[&'a Finding<'a>; 4]>;
 
 /// What a rule gives.
-type Found<'a> = Option<Box<Finding<'a>>>;
+type Found<'a> = Option<&'a mut Finding<'a>>;
 
 /// Draws all conclusions, the strongest first.
 pub fn findings<'a>(evidence: &Evidence<'a>) -> Findings<'a> {
@@ -106,31 +107,35 @@ pub fn findings<'a>(evidence: &Evidence<'a>) -> Findings<'a> {
 }
 
 impl<'a> Finding<'a> {
-    fn new(code: Code, confidence: Confidence, text: Phrase<'a>) -> Box<Finding<'a>> {
-        let evidence = Facts::default();
-        Box::new(Finding { code, confidence, text, evidence, advice: None, clause: None })
+    fn new(
+        e: &Evidence<'a>,
+        (code, confidence): (Code, Confidence),
+        text: Phrase<'a>,
+    ) -> &'a mut Finding<'a> {
+        let evidence = Facts::new(e.arena);
+        e.arena.alloc(Finding { code, confidence, text, evidence, advice: None, clause: None })
     }
 
-    fn fact(mut self: Box<Self>, key: Key, fact: Fact<'a>) -> Box<Finding<'a>> {
+    fn fact(&'a mut self, key: Key, fact: Fact<'a>) -> &'a mut Finding<'a> {
         debug_assert!(self.code.row().evidence.contains(&key), "{key:?} of {:?}", self.code);
         debug_assert_eq!(fact.kind(), key.kind(), "{key:?}");
         self.evidence.add(key, fact);
         self
     }
 
-    fn count(self: Box<Self>, key: Key, count: impl Into<u64>) -> Box<Finding<'a>> {
+    fn count(&'a mut self, key: Key, count: impl Into<u64>) -> &'a mut Finding<'a> {
         self.fact(key, Fact::Count(count.into()))
     }
 
-    fn time(self: Box<Self>, key: Key, millis: u64) -> Box<Finding<'a>> {
+    fn time(&'a mut self, key: Key, millis: u64) -> &'a mut Finding<'a> {
         self.fact(key, Fact::Time(Seconds::Millis(millis)))
     }
 
-    fn peer(self: Box<Self>, e: &Evidence<'a>) -> Box<Finding<'a>> {
+    fn peer(&'a mut self, e: &Evidence<'a>) -> &'a mut Finding<'a> {
         self.fact(Key::Peer, Fact::Text(Part::Name(e.peer())))
     }
 
-    fn advise(mut self: Box<Self>, advice: impl Into<Option<Phrase<'a>>>) -> Box<Finding<'a>> {
+    fn advise(&'a mut self, advice: impl Into<Option<Phrase<'a>>>) -> &'a mut Finding<'a> {
         self.advice = advice.into();
         self
     }
@@ -168,13 +173,13 @@ impl<'a> Evidence<'a> {
     /// The upstream block, for advice. The name of one only if there is one.
     fn block(&self) -> Phrase<'a> {
         match self.upstream.filter(|name| name.len() <= SHORT) {
-            Some(name) if self.context.is_block => say!["upstream ", Part::Quoted(name)],
-            _ => say!["the upstream block"],
+            Some(name) if self.context.is_block => say![self.arena, "upstream ", Quoted(name)],
+            _ => say![self.arena, "the upstream block"],
         }
     }
 
     /// Where the peer's address stands, for advice.
     fn place(&self) -> Phrase<'a> {
-        if self.context.is_block { self.block() } else { say!["nginx's configuration"] }
+        if self.context.is_block { self.block() } else { say![self.arena, "nginx's configuration"] }
     }
 }

@@ -55,11 +55,13 @@ impl Case {
             method: self.method.as_bytes(),
             peers: &self.peers,
             context: &self.context,
+            // What a test finds it keeps to its end.
+            arena: Box::leak(Box::default()),
         })
     }
 
     /// The finding with this code, if it is given.
-    fn find(&self, code: Code) -> Found<'_> {
+    fn find(&self, code: Code) -> Option<&Finding<'_>> {
         self.findings().into_iter().find(|finding| finding.code == code)
     }
 

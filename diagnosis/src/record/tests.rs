@@ -32,7 +32,7 @@ fn findings_follow_the_advice() {
             peers: &[],
             context: &Context::default(),
         };
-        Record::new(&parts).unwrap().to_json()
+        Record::new(&parts, &Arena::new()).unwrap().to_json()
     };
     let directive = Some("proxy_buffer_size");
     let header = Header { size: 9_043, exact: true, limit: 4_096, reserved: 0, directive };

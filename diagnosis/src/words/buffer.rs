@@ -1,7 +1,7 @@
 //! The size of the buffer that a response header needs.
 
 use super::numbers::Number;
-use super::phrase::{Phrase, say};
+use super::phrase::{Arena, Phrase, say};
 use crate::record::Header;
 
 /// Page size that nginx's buffer directives default to, and the step values are given in.
@@ -27,34 +27,41 @@ pub(crate) fn size_to_set(header: &Header) -> Number {
 }
 
 /// What of the limit the header cannot use, as a part of a sentence.
-pub(crate) fn cache_part<'a>(header: &Header) -> Option<Phrase<'a>> {
-    (header.reserved > 0).then(|| say![", ", header.reserved, " of which the cache needs"])
+pub(crate) fn cache_part<'a>(arena: &'a Arena, header: &Header) -> Option<Phrase<'a>> {
+    (header.reserved > 0).then(|| say![arena, ", ", header.reserved, " of which the cache needs"])
 }
 
 /// What to do about a header that is too big.
-pub(crate) fn advice<'a>(header: &Header) -> Phrase<'a> {
+pub(crate) fn advice<'a>(arena: &'a Arena, header: &Header) -> Phrase<'a> {
     let directive = header.directive.unwrap_or("proxy_buffer_size");
     let (value, size) = (value(header), size_to_set(header));
     let module = directive.strip_suffix("_buffer_size").unwrap_or_default();
     let with_buffers = WITH_BUFFERS.contains(&module);
     let set = if header.exact {
-        say!["Set ", directive, " ", size, "; "]
+        say![arena, "Set ", directive, " ", size, "; "]
     } else {
-        say!["Set ", directive, " to at least ", size, ": the header's end was not seen; "]
+        say![arena, "Set ", directive, " to at least ", size, ": the header's end was not seen; "]
     };
     let buffers = (value > LARGEST_WITH_DEFAULT_BUFFERS && with_buffers)
-        .then(|| say!["with it ", module, "_buffers 8 ", size, "; "]);
+        .then(|| say![arena, "with it ", module, "_buffers 8 ", size, "; "]);
     // By default it follows; one that is set may not be smaller than a buffer (as above).
     let note = (value > 2 * STEP && with_buffers).then(|| {
-        say![" Where ", module, "_busy_buffers_size is set, it has to be ", size, " or more."]
+        say![
+            arena,
+            " Where ",
+            module,
+            "_busy_buffers_size is set, it has to be ",
+            size,
+            " or more."
+        ]
     });
-    let less = say!["or make the upstream send less"];
+    let less = say![arena, "or make the upstream send less"];
     let reason = ", large Set-Cookie headers are the usual reason";
-    let whole = say![set.clone(), buffers.clone(), less.clone(), reason, ".", note.clone()];
+    let whole = say![arena, set, buffers, less, reason, ".", note];
     if note.is_none() || whole.len() <= super::LONGEST {
         return whole;
     }
-    say![set, buffers, less, ".", note]
+    say![arena, set, buffers, less, ".", note]
 }
 
 #[cfg(test)]
@@ -119,7 +126,8 @@ mod tests {
                 "Set fastcgi_buffer_size to at least 72k: the header's end was not seen; with it fastcgi_buffers 8 72k; or make the upstream send less. Where fastcgi_busy_buffers_size is set, it has to be 72k or more.",
             ),
         ] {
-            let said = advice(&header(size, exact, reserved, module));
+            let arena = Arena::new();
+            let said = advice(&arena, &header(size, exact, reserved, module));
             assert_eq!(said.to_string(), says);
         }
     }
@@ -133,7 +141,7 @@ mod tests {
                 let (needs, value) = (size + reserved, value(&header));
                 assert!(value > needs.max(header.limit) && value <= needs.max(header.limit) + STEP);
                 assert_eq!(Number::Kilobytes(value / 1_024), size_to_set(&header));
-                assert!(advice(&header).len() <= crate::words::LONGEST);
+                assert!(advice(&Arena::new(), &header).len() <= crate::words::LONGEST);
             }
         }
     }

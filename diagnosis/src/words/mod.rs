@@ -12,7 +12,7 @@ mod tests;
 pub(crate) use advice::advice;
 pub(crate) use summary::summary;
 
-use phrase::Part;
+use phrase::{Arena, Part};
 
 use crate::cause::Cause;
 use crate::findings::Finding;
@@ -41,7 +41,9 @@ pub(crate) struct Facts<'f, 'a> {
     /// The peers of the group, where none of them could be chosen.
     pub(crate) peers: &'a [PeerReport],
     /// What is concluded.
-    pub(crate) findings: &'f [Box<Finding<'a>>],
+    pub(crate) findings: &'f [&'a Finding<'a>],
+    /// Where texts are until they are written.
+    pub(crate) arena: &'a Arena,
 }
 
 impl<'a> Facts<'_, 'a> {

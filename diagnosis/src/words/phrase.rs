@@ -1,156 +1,126 @@
 //! A text that is put together of parts, and written where it is to stand.
 //!
 //! A record has a handful of sentences, and each goes into its JSON once, or nowhere: made as
-//! strings first, they were a third of what a failure cost. Our own words are known to need no
-//! escaping; only what comes from outside is looked at when it is written.
+//! strings first, they were a third of what a failure cost. So a text is what writes it, and of that
+//! only what differs from one failure to the next is kept, in an arena. Our own words are known to
+//! need no escaping; only what comes from outside is looked at when it is written.
 
 use std::fmt;
 use std::net::IpAddr;
 
-use smallvec::SmallVec;
+use bumpalo::Bump;
+use bumpalo::collections::Vec as ArenaVec;
 
 use super::numbers::Number;
 use crate::json::{self, is_plain_byte};
 use crate::seconds::Seconds;
 
-/// Parts that most texts do with.
-const USUAL: usize = 8;
+/// Where texts are until they are written. Nothing in it is dropped: only what is `Copy` belongs
+/// there.
+pub type Arena = Bump;
 
 /// A text.
-#[derive(Clone, Debug, Default)]
-pub struct Phrase<'a>(SmallVec<[Part<'a>; USUAL]>);
+#[derive(Clone, Copy)]
+pub struct Phrase<'a>(&'a (dyn Say + 'a));
 
-/// A part of a text.
+/// What can be said: a part of a text, or several.
+pub(crate) trait Say {
+    /// Writes it.
+    fn say(&self, text: &mut Text<'_>);
+}
+
+/// A text that is being written.
+pub(crate) struct Text<'o> {
+    out: &'o mut Vec<u8>,
+    /// As a part of a JSON string, or as it is.
+    json: bool,
+    /// How directives begin, if not as those of the proxy module.
+    directives: Option<&'static str>,
+    /// Where the first name in it begins.
+    first_name: usize,
+}
+
+/// Puts a text together in an arena: literals, and whatever can be said.
+macro_rules! say {
+    ($arena:expr, $($parts:tt)*) => {
+        $crate::words::phrase::Phrase::new($arena, $crate::words::phrase::parts!($($parts)*))
+    };
+}
+pub(crate) use say;
+
+/// What is said one after the other, as one.
+macro_rules! parts {
+    () => { () };
+    ($words:literal $(, $($rest:tt)*)?) => {
+        (
+            $crate::words::phrase::Literal(
+                #[inline(always)]
+                |text: &mut $crate::words::phrase::Text<'_>| {
+                    text.literal(
+                        const { $crate::words::phrase::words($words) },
+                        const { $crate::words::phrase::has_directive($words) },
+                    )
+                }
+            ),
+            $crate::words::phrase::parts!($($($rest)*)?),
+        )
+    };
+    ($part:expr $(, $($rest:tt)*)?) => {
+        ($part, $crate::words::phrase::parts!($($($rest)*)?))
+    };
+}
+pub(crate) use parts;
+
+/// Words of our own in a [`say!`].
+#[derive(Clone, Copy)]
+pub(crate) struct Literal<F>(pub(crate) F);
+
+/// A word of our own, without anything to escape.
+#[derive(Clone, Copy)]
+pub(crate) struct Word(pub(crate) &'static str);
+
+/// Words of our own from a table.
+#[derive(Clone, Copy)]
+pub(crate) struct Ours(pub(crate) &'static str);
+
+/// A name in quotation marks.
+#[derive(Clone, Copy)]
+pub(crate) struct Quoted<'a>(pub(crate) &'a str);
+
+/// A quotation mark.
+#[derive(Clone, Copy)]
+pub(crate) struct Mark;
+
+/// An address.
+#[derive(Clone, Copy)]
+pub(crate) struct Address(pub(crate) IpAddr);
+
+/// A part of a text, where its kind is not known before.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Part<'a> {
-    /// Words of our own, without anything to escape: made by [`words`] at compile time.
-    Words(&'static str),
     /// Words of our own from a table.
     Ours(&'static str),
     /// A name, which may come from anywhere: control characters in it become question marks, as it
     /// may stand in a response header.
     Name(&'a str),
-    /// A name in quotation marks.
-    Quoted(&'a str),
-    /// A quotation mark.
-    Mark,
     /// A number as people read it.
     Number(Number),
-    /// A time as it was measured.
-    Time(Seconds),
-    /// An address.
-    Address(IpAddr),
-    /// The same as it stands before a port: one of IPv6 in brackets.
+    /// An address as it stands before a port: one of IPv6 in brackets.
     Bracketed(IpAddr),
 }
-
-/// What can be said: a part, or several.
-pub(crate) trait Say<'a> {
-    /// Adds it to a text.
-    fn add_to(self, phrase: &mut Phrase<'a>);
-}
-
-/// Puts a text together: literals, and whatever can be said.
-macro_rules! say {
-    ($($parts:tt)*) => {{
-        #[allow(unused_mut, reason = "it may be empty")]
-        let mut phrase = $crate::words::phrase::Phrase::default();
-        $crate::words::phrase::also!(phrase, $($parts)*);
-        phrase
-    }};
-}
-pub(crate) use say;
-
-/// Adds to a text, as [`say!`] does.
-macro_rules! also {
-    ($phrase:ident,) => {};
-    ($phrase:ident, $words:literal $(, $($rest:tt)*)?) => {{
-        $phrase.push(const { $crate::words::phrase::words($words) });
-        $( $crate::words::phrase::also!($phrase, $($rest)*); )?
-    }};
-    ($phrase:ident, $part:expr $(, $($rest:tt)*)?) => {{
-        $crate::words::phrase::Say::add_to($part, &mut $phrase);
-        $( $crate::words::phrase::also!($phrase, $($rest)*); )?
-    }};
-}
-pub(crate) use also;
 
 /// Words of our own.
 ///
 /// # Panics
 /// At compile time, if there is something in them that JSON escapes.
-pub(crate) const fn words(words: &'static str) -> Part<'static> {
+pub(crate) const fn words(words: &'static str) -> &'static str {
     let mut bytes = words.as_bytes();
     while let [byte, rest @ ..] = bytes {
-        assert!(
-            is_plain_byte(*byte) || !byte.is_ascii(),
-            "quotation marks are those of Part::Quoted"
-        );
+        assert!(is_plain_byte(*byte) || !byte.is_ascii(), "quotation marks are those of Quoted");
         bytes = rest;
     }
-    Part::Words(words)
+    words
 }
-
-/// A word of our own, as it stands in JSON too.
-pub(crate) fn word(word: &'static str) -> Part<'static> {
-    debug_assert!(json::is_plain(word), "{word}");
-    Part::Words(word)
-}
-
-impl<'a> Say<'a> for Part<'a> {
-    #[inline]
-    fn add_to(self, phrase: &mut Phrase<'a>) {
-        phrase.push(self);
-    }
-}
-
-impl<'a> Say<'a> for Phrase<'a> {
-    fn add_to(self, phrase: &mut Phrase<'a>) {
-        phrase.0.extend_from_slice(&self.0);
-    }
-}
-
-/// What has no words for itself says nothing.
-impl<'a, T: Say<'a>> Say<'a> for Option<T> {
-    fn add_to(self, phrase: &mut Phrase<'a>) {
-        if let Some(said) = self {
-            said.add_to(phrase);
-        }
-    }
-}
-
-/// A name.
-impl<'a> Say<'a> for &'a str {
-    #[inline]
-    fn add_to(self, phrase: &mut Phrase<'a>) {
-        phrase.push(Part::Name(self));
-    }
-}
-
-/// A count.
-impl<'a> Say<'a> for u64 {
-    #[inline]
-    fn add_to(self, phrase: &mut Phrase<'a>) {
-        phrase.push(Part::Number(Number::Count(self)));
-    }
-}
-
-impl<'a> Say<'a> for Seconds {
-    #[inline]
-    fn add_to(self, phrase: &mut Phrase<'a>) {
-        phrase.push(Part::Time(self));
-    }
-}
-
-impl<'a> Say<'a> for Number {
-    #[inline]
-    fn add_to(self, phrase: &mut Phrase<'a>) {
-        phrase.push(Part::Number(self));
-    }
-}
-
-/// Beginnings of ours that a sentence may have, with a capital letter.
-const CAPITALS: &[(&str, &str)] = &[("the ", "The "), ("no ", "No "), ("upstream ", "Upstream ")];
 
 /// How directives of the proxy module begin, and those of the others.
 const DIRECTIVE: &str = "proxy_";
@@ -162,53 +132,263 @@ const OTHERS: &[(&str, &str)] = &[
     ("memcached", "memcached_"),
 ];
 
-impl<'a> Phrase<'a> {
-    /// Adds a part.
+/// Whether words of ours name a directive of the proxy module.
+pub(crate) const fn has_directive(words: &str) -> bool {
+    let mut bytes = words.as_bytes();
+    while let [_, rest @ ..] = bytes {
+        if let [b'p', b'r', b'o', b'x', b'y', b'_', ..] = bytes {
+            return true;
+        }
+        bytes = rest;
+    }
+    false
+}
+
+/// Beginnings of ours that a sentence may have, and that then get a capital letter.
+const BEGINNINGS: &[&[u8]] = &[b"the ", b"no ", b"upstream "];
+
+impl Text<'_> {
+    /// Words of our own that are known not to need escaping.
+    #[inline(always)]
+    pub(crate) fn literal(&mut self, words: &'static str, has_directive: bool) {
+        match self.directives {
+            Some(own) if has_directive => self.renamed(words, own),
+            _ => self.out.extend_from_slice(words.as_bytes()),
+        }
+    }
+
+    fn ours(&mut self, words: &'static str) {
+        match self.directives {
+            Some(own) => self.renamed(words, own),
+            None => self.escaped(words),
+        }
+    }
+
+    #[cold]
+    fn renamed(&mut self, words: &'static str, own: &'static str) {
+        let mut rest = words;
+        while let Some((before, after)) = rest.split_once(DIRECTIVE) {
+            self.escaped(before);
+            self.escaped(own);
+            rest = after;
+        }
+        self.escaped(rest);
+    }
+
+    fn name(&mut self, name: &str) {
+        self.first_name = self.first_name.min(self.out.len());
+        self.escaped(name);
+    }
+
+    fn mark(&mut self) {
+        self.out.extend_from_slice(if self.json { b"\\\"" } else { b"\"" });
+    }
+
+    fn escaped(&mut self, text: &str) {
+        if json::is_plain(text) {
+            self.out.extend_from_slice(text.as_bytes());
+            return;
+        }
+        for c in text.chars() {
+            match c {
+                '"' | '\\' if self.json => self.out.extend_from_slice(&[b'\\', c as u8]),
+                c if c.is_control() => self.out.push(b'?'),
+                c => self.out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+            }
+        }
+    }
+}
+
+impl<F: Fn(&mut Text<'_>)> Say for Literal<F> {
+    #[inline(always)]
+    fn say(&self, text: &mut Text<'_>) {
+        (self.0)(text);
+    }
+}
+
+impl Say for () {
+    #[inline(always)]
+    fn say(&self, _: &mut Text<'_>) {}
+}
+
+impl<A: Say, B: Say> Say for (A, B) {
+    #[inline(always)]
+    fn say(&self, text: &mut Text<'_>) {
+        self.0.say(text);
+        self.1.say(text);
+    }
+}
+
+/// What has no words for itself says nothing.
+impl<T: Say> Say for Option<T> {
     #[inline]
-    pub(crate) fn push(&mut self, part: Part<'a>) {
-        self.0.push(part);
+    fn say(&self, text: &mut Text<'_>) {
+        if let Some(said) = self {
+            said.say(text);
+        }
+    }
+}
+
+impl Say for Word {
+    #[inline]
+    fn say(&self, text: &mut Text<'_>) {
+        debug_assert!(json::is_plain(self.0), "{}", self.0);
+        text.out.extend_from_slice(self.0.as_bytes());
+    }
+}
+
+impl Say for Ours {
+    #[inline]
+    fn say(&self, text: &mut Text<'_>) {
+        text.ours(self.0);
+    }
+}
+
+/// A name.
+impl Say for &str {
+    #[inline]
+    fn say(&self, text: &mut Text<'_>) {
+        text.name(self);
+    }
+}
+
+impl Say for Quoted<'_> {
+    fn say(&self, text: &mut Text<'_>) {
+        text.mark();
+        text.name(self.0);
+        text.mark();
+    }
+}
+
+impl Say for Mark {
+    #[inline]
+    fn say(&self, text: &mut Text<'_>) {
+        text.mark();
+    }
+}
+
+/// A count.
+impl Say for u64 {
+    #[inline]
+    fn say(&self, text: &mut Text<'_>) {
+        json::number(text.out, *self);
+    }
+}
+
+impl Say for Number {
+    #[inline]
+    fn say(&self, text: &mut Text<'_>) {
+        self.write_to(text.out);
+    }
+}
+
+impl Say for Seconds {
+    #[inline]
+    fn say(&self, text: &mut Text<'_>) {
+        self.write_to(text.out);
+    }
+}
+
+impl Say for Address {
+    fn say(&self, text: &mut Text<'_>) {
+        text.out.extend_from_slice(self.0.to_string().as_bytes());
+    }
+}
+
+impl Say for Part<'_> {
+    fn say(&self, text: &mut Text<'_>) {
+        match *self {
+            Part::Ours(words) => text.ours(words),
+            Part::Name(name) => text.name(name),
+            Part::Number(number) => number.say(text),
+            Part::Bracketed(address @ IpAddr::V4(_)) => Address(address).say(text),
+            Part::Bracketed(address) => {
+                text.out.extend_from_slice(format!("[{address}]").as_bytes());
+            }
+        }
+    }
+}
+
+impl Say for Phrase<'_> {
+    #[inline]
+    fn say(&self, text: &mut Text<'_>) {
+        self.0.say(text);
+    }
+}
+
+/// One after the other, with commas between.
+#[derive(Clone, Copy)]
+struct List<'a, T>(&'a [T]);
+
+impl<T: Say> Say for List<'_, T> {
+    fn say(&self, text: &mut Text<'_>) {
+        for (at, item) in self.0.iter().enumerate() {
+            if at > 0 {
+                text.literal(", ", false);
+            }
+            item.say(text);
+        }
+    }
+}
+
+/// With a capital letter where it begins with a word of ours.
+#[derive(Clone, Copy)]
+struct Capitalised<T>(T);
+
+impl<T: Say> Say for Capitalised<T> {
+    fn say(&self, text: &mut Text<'_>) {
+        let start = text.out.len();
+        self.0.say(text);
+        let said = text.out.get_mut(start..).unwrap_or_default();
+        if text.first_name != start && BEGINNINGS.iter().any(|words| said.starts_with(words)) {
+            said.iter_mut().take(1).for_each(|first| first.make_ascii_uppercase());
+        }
+    }
+}
+
+/// With directives of a module in place of those of the proxy module.
+#[derive(Clone, Copy)]
+struct Renamed<T> {
+    said: T,
+    directives: &'static str,
+}
+
+impl<T: Say> Say for Renamed<T> {
+    fn say(&self, text: &mut Text<'_>) {
+        let before = text.directives.replace(self.directives);
+        self.said.say(text);
+        text.directives = before;
+    }
+}
+
+impl<'a> Phrase<'a> {
+    /// A text of this.
+    #[inline(always)]
+    pub(crate) fn new(arena: &'a Arena, said: impl Say + Copy + 'a) -> Phrase<'a> {
+        Phrase(arena.alloc(said))
     }
 
     /// What is to be said, one after the other, with commas between.
-    pub(crate) fn list<T: Say<'a>>(items: impl IntoIterator<Item = T>) -> Phrase<'a> {
-        let mut list = Phrase::default();
-        for (at, item) in items.into_iter().enumerate() {
-            also!(list, (at > 0).then_some(Part::Ours(", ")), item);
-        }
-        list
+    pub(crate) fn list<T: Say + Copy + 'a>(
+        arena: &'a Arena,
+        items: impl IntoIterator<Item = T>,
+    ) -> Phrase<'a> {
+        Phrase::new(arena, List(ArenaVec::from_iter_in(items, arena).into_bump_slice()))
     }
 
     /// The same with a capital letter where it begins with a word of ours; a peer's name and
     /// "nginx" stay as they are.
-    pub(crate) fn capitalised(mut self) -> Phrase<'a> {
-        if let Some(&Part::Words(words) | &Part::Ours(words)) = self.0.first() {
-            let begins =
-                |(small, large): &(&str, &'static str)| Some((*large, words.strip_prefix(*small)?));
-            if let Some((capital, rest)) = CAPITALS.iter().find_map(begins) {
-                self.0.remove(0);
-                self.0.insert_from_slice(0, &[Part::Words(capital), Part::Ours(rest)]);
-            }
-        }
-        self
+    pub(crate) fn capitalised(self, arena: &'a Arena) -> Phrase<'a> {
+        Phrase::new(arena, Capitalised(self))
     }
 
     /// The tables name the directives of the proxy module; those of the others are called alike.
-    pub(crate) fn for_module(self, module: Option<&str>) -> Phrase<'a> {
-        let Some(module) = module.filter(|module| *module != "proxy") else { return self };
-        let Some((_, own)) = OTHERS.iter().find(|(name, _)| *name == module) else { return self };
-        let mut renamed = Phrase::default();
-        for part in &self.0 {
-            let (Part::Words(mut rest) | Part::Ours(mut rest)) = *part else {
-                renamed.push(*part);
-                continue;
-            };
-            while let Some((before, after)) = rest.split_once(DIRECTIVE) {
-                renamed.0.extend([Part::Ours(before), Part::Words(own)]);
-                rest = after;
-            }
-            renamed.push(Part::Ours(rest));
+    pub(crate) fn for_module(self, arena: &'a Arena, module: Option<&str>) -> Phrase<'a> {
+        let other = module.and_then(|module| OTHERS.iter().find(|(name, _)| *name == module));
+        match other {
+            Some(&(_, directives)) => Phrase::new(arena, Renamed { said: self, directives }),
+            None => self,
         }
-        renamed
     }
 
     /// How long it is, in bytes.
@@ -217,17 +397,35 @@ impl<'a> Phrase<'a> {
     }
 
     /// Writes it as a JSON string, with the first quotation mark written.
+    #[inline]
     pub(crate) fn end_json(&self, out: &mut Vec<u8>) {
-        self.0.iter().for_each(|part| part.write(out, true));
+        write(out, true, self.0);
         out.push(b'"');
+    }
+}
+
+#[inline]
+fn write(out: &mut Vec<u8>, json: bool, said: &(impl Say + ?Sized)) {
+    said.say(&mut Text { out, json, directives: None, first_name: usize::MAX });
+}
+
+impl Default for Phrase<'_> {
+    fn default() -> Self {
+        Phrase(&())
     }
 }
 
 impl fmt::Display for Phrase<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = Vec::new();
-        self.0.iter().for_each(|part| part.write(&mut out, false));
+        write(&mut out, false, self.0);
         f.write_str(std::str::from_utf8(&out).unwrap_or_default())
+    }
+}
+
+impl fmt::Debug for Phrase<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.to_string(), f)
     }
 }
 
@@ -235,42 +433,8 @@ impl Part<'_> {
     /// Writes it as a JSON string of its own.
     pub(crate) fn write_json(&self, out: &mut Vec<u8>) {
         out.push(b'"');
-        self.write(out, true);
+        write(out, true, self);
         out.push(b'"');
-    }
-
-    /// Writes it, as a part of a JSON string or as it is.
-    fn write(&self, out: &mut Vec<u8>, json: bool) {
-        match self {
-            Part::Words(words) => out.extend_from_slice(words.as_bytes()),
-            Part::Ours(text) | Part::Name(text) => name(out, text, json),
-            Part::Quoted(text) => {
-                Part::Mark.write(out, json);
-                name(out, text, json);
-                Part::Mark.write(out, json);
-            }
-            Part::Mark => out.extend_from_slice(if json { b"\\\"" } else { b"\"" }),
-            Part::Number(number) => number.write_to(out),
-            Part::Time(time) => time.write_to(out),
-            Part::Address(address) | Part::Bracketed(address @ IpAddr::V4(_)) => {
-                out.extend_from_slice(address.to_string().as_bytes());
-            }
-            Part::Bracketed(address) => out.extend_from_slice(format!("[{address}]").as_bytes()),
-        }
-    }
-}
-
-fn name(out: &mut Vec<u8>, text: &str, json: bool) {
-    if json::is_plain(text) {
-        out.extend_from_slice(text.as_bytes());
-        return;
-    }
-    for c in text.chars() {
-        match c {
-            '"' | '\\' if json => out.extend_from_slice(&[b'\\', c as u8]),
-            c if c.is_control() => out.push(b'?'),
-            c => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
-        }
     }
 }
 
@@ -278,7 +442,7 @@ fn name(out: &mut Vec<u8>, text: &str, json: bool) {
 mod tests {
     use super::*;
 
-    fn json(phrase: &Phrase<'_>) -> String {
+    fn json(phrase: Phrase<'_>) -> String {
         let mut out = vec![b'"'];
         phrase.end_json(&mut out);
         serde_json::from_slice(&out).unwrap()
@@ -286,11 +450,13 @@ mod tests {
 
     #[test]
     fn parts_are_put_together() {
+        let arena = &Arena::new();
         let none: Option<Phrase<'_>> = None;
-        let inner = say!["in ", Part::Quoted("app"), none];
+        let inner = say![arena, "in ", Quoted("app"), none];
         let phrase = say![
+            arena,
             "the ",
-            "first",
+            Ours("first"),
             " is ",
             u64::from(7_u8),
             " s ",
@@ -300,42 +466,52 @@ mod tests {
             ", ",
             Number::Span(90_000),
             " ",
-            Part::Address(IpAddr::from([127, 0, 0, 1])),
+            Phrase::list(arena, [Word("one"), Word("two")]),
+            parts![" ", Address(IpAddr::from([127, 0, 0, 1]))],
         ];
-        let text = "The first is 7 s in \"app\": 1.500, 90.0 s 127.0.0.1";
-        let phrase = phrase.capitalised();
+        let text = "The first is 7 s in \"app\": 1.500, 90.0 s one, two 127.0.0.1";
+        let phrase = phrase.capitalised(arena);
         assert_eq!((phrase.to_string().as_str(), phrase.len()), (text, text.len()));
-        assert_eq!(json(&phrase), text);
-        for same in [say!["nginx ", "the "], say![Part::Name("the one")], say![]] {
-            assert_eq!(same.clone().capitalised().to_string(), same.to_string());
+        assert_eq!(json(phrase), text);
+        let name = say![arena, "the one", " and ", "the other"];
+        for same in
+            [say![arena, "nginx ", "the "], say![arena, Part::Name("the one")], say![arena,]]
+        {
+            assert_eq!(same.capitalised(arena).to_string(), same.to_string());
         }
+        assert_eq!(name.capitalised(arena).to_string(), "The one and the other");
     }
 
     /// Guards against a name that breaks a response header, or the JSON, or is taken for words.
     #[test]
     fn names_are_made_plain() {
+        let arena = &Arena::new();
         for (name, shown) in [
             ("a\r\nX: y", "a??X: y"),
             ("\"\\\u{7f}\u{85}é😀", "\"\\??é😀"),
             ("proxy_pass", "proxy_pass"),
+            ("the one", "the one"),
             ("", ""),
         ] {
-            let phrase = say!["<", name, ">", Part::Quoted(name)].for_module(Some("grpc"));
-            let text = format!("<{shown}>\"{shown}\"");
-            assert_eq!((phrase.to_string(), json(&phrase)), (text.clone(), text));
+            let phrase = say![arena, name, ">", Quoted(name)].for_module(arena, Some("grpc"));
+            let phrase = phrase.capitalised(arena);
+            let text = format!("{shown}>\"{shown}\"");
+            assert_eq!((phrase.to_string(), json(phrase)), (text.clone(), text));
         }
     }
 
     #[test]
     fn directives_are_those_of_the_module() {
+        let arena = &Arena::new();
         for (module, says) in [
-            (Some("fastcgi"), "fastcgi_read_timeout and fastcgi_pass"),
-            (Some("proxy"), "proxy_read_timeout and proxy_pass"),
-            (Some("other"), "proxy_read_timeout and proxy_pass"),
-            (None, "proxy_read_timeout and proxy_pass"),
+            (Some("fastcgi"), "proxy_pass: fastcgi_read_timeout and fastcgi_pass"),
+            (Some("proxy"), "proxy_pass: proxy_read_timeout and proxy_pass"),
+            (Some("other"), "proxy_pass: proxy_read_timeout and proxy_pass"),
+            (None, "proxy_pass: proxy_read_timeout and proxy_pass"),
         ] {
-            let phrase = say!["proxy_read_timeout and ", Part::Ours("proxy_pass")];
-            assert_eq!(phrase.for_module(module).to_string(), says);
+            let of_module = say![arena, "proxy_read_timeout and ", Ours("proxy_pass")];
+            let phrase = say![arena, "proxy_pass: ", of_module.for_module(arena, module)];
+            assert_eq!(phrase.to_string(), says);
         }
     }
 }

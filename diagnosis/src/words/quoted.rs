@@ -1,7 +1,7 @@
 //! Names that nginx's messages quote. Clients and upstreams choose them: only what stands where
 //! nginx quotes is taken, bounded, and what it says decides nothing.
 
-use super::phrase::{Part, Phrase, say};
+use super::phrase::{Arena, Mark, Ours, Phrase, Quoted, say};
 
 /// Characters of a name that are shown.
 const SHOWN: usize = 64;
@@ -22,28 +22,28 @@ const HEADERS: &[(&str, &str)] = &[
 const BOTH_LENGTHS: &str = "upstream sent \"Content-Length\" and \"Transfer-Encoding\" headers";
 
 /// What an upstream sent that is no valid header, for `invalid_header`.
-pub(super) fn header(message: &str) -> Option<Phrase<'_>> {
+pub(super) fn header<'a>(arena: &'a Arena, message: &'a str) -> Option<Phrase<'a>> {
     if message.starts_with(BOTH_LENGTHS) {
-        return Some(say!["Content-Length and Transfer-Encoding together"]);
+        return Some(say![arena, "Content-Length and Transfer-Encoding together"]);
     }
     HEADERS.iter().find_map(|(begins, words)| {
-        Some(say![Part::Ours(words), quotation(message.strip_prefix(begins)?)?])
+        Some(say![arena, Ours(words), quotation(arena, message.strip_prefix(begins)?)?])
     })
 }
 
 /// The name that a certificate is not for (`ngx_http_upstream_ssl_handshake`).
-pub(super) fn certificate_name(message: &str) -> Option<Phrase<'_>> {
-    quotation(message.strip_prefix(NAME)?)
+pub(super) fn certificate_name<'a>(arena: &'a Arena, message: &'a str) -> Option<Phrase<'a>> {
+    quotation(arena, message.strip_prefix(NAME)?)
 }
 
 const NAME: &str = "upstream SSL certificate does not match \"";
 
 /// What is wrong with the address that a pass directive was given (`ngx_http_proxy_eval` and its
 /// like, `ngx_parse_url`), and the address.
-pub(super) fn url(message: &str) -> Option<Phrase<'_>> {
+pub(super) fn url<'a>(arena: &'a Arena, message: &'a str) -> Option<Phrase<'a>> {
     REASONS.iter().find_map(|begins| {
         let reason = begins.strip_suffix(" \"")?.trim_end_matches(" upstream");
-        Some(say![Part::Ours(reason), " ", quotation(message.strip_prefix(begins)?)?])
+        Some(say![arena, Ours(reason), " ", quotation(arena, message.strip_prefix(begins)?)?])
     })
 }
 
@@ -63,12 +63,12 @@ const REASONS: &[&str] = &[
 
 /// What stands before the next quotation mark, in quotation marks. One that a hostile name
 /// contains ends it: what follows could pretend to be nginx's.
-fn quotation(text: &str) -> Option<Phrase<'_>> {
+fn quotation<'a>(arena: &'a Arena, text: &'a str) -> Option<Phrase<'a>> {
     let (name, _) = text.split_once('"')?;
     let cut = name.char_indices().nth(SHOWN).and_then(|(end, _)| name.get(..end));
     Some(match cut {
-        Some(begin) => say![Part::Mark, begin, "…", Part::Mark],
-        None => say![Part::Quoted(name)],
+        Some(begin) => say![arena, Mark, begin, "…", Mark],
+        None => say![arena, Quoted(name)],
     })
 }
 
@@ -78,15 +78,15 @@ mod tests {
     use crate::message::{self, Kind};
 
     fn header(message: &str) -> Option<String> {
-        super::header(message).map(|said| said.to_string())
+        super::header(&Arena::new(), message).map(|said| said.to_string())
     }
 
     fn certificate_name(message: &str) -> Option<String> {
-        super::certificate_name(message).map(|said| said.to_string())
+        super::certificate_name(&Arena::new(), message).map(|said| said.to_string())
     }
 
     fn url(message: &str) -> Option<String> {
-        super::url(message).map(|said| said.to_string())
+        super::url(&Arena::new(), message).map(|said| said.to_string())
     }
 
     #[test]

@@ -4,13 +4,13 @@ use nix::errno::Errno;
 
 use super::buffer::cache_part;
 use super::numbers::Number::{Count, Hundredths};
-use super::phrase::{Part, Phrase, also, say, word};
+use super::phrase::{Ours, Part, Phrase, Quoted, Say, Word, parts, say};
 use super::{Facts, quoted};
 use crate::cause::{Cause, Phase};
 use crate::outcome::Outcome;
 use crate::peer::State;
 use crate::protocol::Mismatch;
-use crate::record::{Attempt, Header, PeerReport};
+use crate::record::Header;
 use crate::seconds::Seconds;
 use crate::tls;
 use crate::zone::{idle, since_sent, worked_on};
@@ -21,41 +21,40 @@ const NO_STATUS_LINE: u16 = 9;
 /// One sentence with the numbers in it, and what the client got if that was no error.
 pub(crate) fn summary<'a>(facts: &Facts<'_, 'a>) -> Phrase<'a> {
     let failed = facts.failed;
-    let mut sentence = particular(facts).unwrap_or_else(|| meaning(facts));
+    let sentence = particular(facts).unwrap_or_else(|| meaning(facts));
     // A timeout says so in words: its errno is nginx's own (`NGX_ETIMEDOUT`).
-    if let Some(name) = failed.errname()
-        && failed.errno != Some(Errno::ETIMEDOUT as i32)
-    {
-        also!(sentence, " (", word(name), ")");
-    }
-    if let Some(clause) = facts.findings.iter().find_map(|finding| finding.clause.as_ref()) {
-        also!(sentence, "; ", clause.clone());
-    }
-    also!(sentence, ".");
+    let errno = failed.errname().filter(|_| failed.errno != Some(Errno::ETIMEDOUT as i32));
+    let errno = errno.map(|name| parts![" (", Word(name), ")"]);
+    let clause = facts.findings.iter().find_map(|finding| finding.clause);
+    let clause = clause.map(|clause| parts!["; ", clause]);
+    let said = say![facts.arena, sentence, errno, clause, ".", served(facts)];
+    said.capitalised(facts.arena)
+}
+
+/// What the client got, if that was no error.
+fn served<'a>(facts: &Facts<'_, 'a>) -> Option<Phrase<'a>> {
     if facts.status == NO_STATUS_LINE {
-        also!(sentence, " The client got it as a response of HTTP/0.9.");
+        return Some(say![facts.arena, " The client got it as a response of HTTP/0.9."]);
     }
-    if facts.outcome == Outcome::Masked {
-        match facts.status {
-            0 => {}
-            200..=299 => also!(sentence, " The client was served all the same."),
-            status => also!(sentence, " The client got ", u64::from(status), "."),
-        }
+    match facts.status {
+        _ if facts.outcome != Outcome::Masked => None,
+        0 => None,
+        200..=299 => Some(say![facts.arena, " The client was served all the same."]),
+        status => Some(say![facts.arena, " The client got ", u64::from(status), "."]),
     }
-    sentence.capitalised()
 }
 
 /// What the cause means, from the table.
 fn meaning<'a>(facts: &Facts<'_, 'a>) -> Phrase<'a> {
     let meaning = facts.cause.row().meaning;
     let said = if let Some(rest) = meaning.strip_prefix("{peer}") {
-        say![facts.peer(), Part::Ours(rest)]
+        say![facts.arena, facts.peer(), Ours(rest)]
     } else if let Some((before, after)) = meaning.split_once("{peer}") {
-        say![Part::Ours(before), facts.peer(), Part::Ours(after)]
+        say![facts.arena, Ours(before), facts.peer(), Ours(after)]
     } else {
-        say![Part::Ours(meaning)]
+        say![facts.arena, Ours(meaning)]
     };
-    said.for_module(facts.module)
+    said.for_module(facts.arena, facts.module)
 }
 
 /// What can be said with what was seen.
@@ -63,21 +62,22 @@ fn particular<'a>(facts: &Facts<'_, 'a>) -> Option<Phrase<'a>> {
     let (failed, peer) = (facts.failed, facts.peer());
     let message = failed.message.as_deref();
     Some(match facts.cause {
-        Cause::HeaderTooBig => header_too_big(peer, failed.header.as_ref()?),
-        Cause::KeepaliveRace => keepalive_race(peer, failed),
+        Cause::HeaderTooBig => header_too_big(facts, failed.header.as_ref()?),
+        Cause::KeepaliveRace => keepalive_race(facts),
         Cause::ClosedBeforeResponse => {
             let after = after_request(since_sent(failed)?);
-            say![peer, " closed the connection without sending a byte, ", after]
+            say![facts.arena, peer, " closed the connection without sending a byte, ", after]
         }
         Cause::ConnectionTimedOut => {
             let time = failed.connect_time?;
-            say![peer, " did not answer the connection attempt within ", time, " s"]
+            say![facts.arena, peer, " did not answer the connection attempt within ", time, " s"]
         }
         Cause::SendTimedOut | Cause::ResponseTimedOut | Cause::BodyTimedOut => timed_out(facts)?,
         Cause::ClosedInHeader => {
             let size = failed.header.as_ref()?.size;
-            let after = since_sent(failed).map(|time| say![", ", after_request(time)]);
+            let after = since_sent(failed).map(|time| say![facts.arena, ", ", after_request(time)]);
             say![
+                facts.arena,
                 peer,
                 " closed the connection after ",
                 size,
@@ -85,83 +85,112 @@ fn particular<'a>(facts: &Facts<'_, 'a>) -> Option<Phrase<'a>> {
                 after
             ]
         }
-        Cause::ConnectionReset => reset(peer, failed)?,
+        Cause::ConnectionReset => reset(facts)?,
         Cause::ResponseTruncated => {
             let received = failed.bytes_received?;
-            say![meaning(facts), ", after ", received, " bytes of the response"]
+            say![facts.arena, meaning(facts), ", after ", received, " bytes of the response"]
         }
-        Cause::InvalidHeader => say![peer, " sent ", quoted::header(message?)?],
-        Cause::InvalidUpstreamUrl => say![meaning(facts), ": ", quoted::url(message?)?],
+        Cause::InvalidHeader => {
+            say![facts.arena, peer, " sent ", quoted::header(facts.arena, message?)?]
+        }
+        Cause::InvalidUpstreamUrl => {
+            say![facts.arena, meaning(facts), ": ", quoted::url(facts.arena, message?)?]
+        }
         Cause::TlsNameMismatch => {
-            let name = quoted::certificate_name(message?)?;
-            say![peer, " presented a certificate that is not for ", name]
+            let name = quoted::certificate_name(facts.arena, message?)?;
+            say![facts.arena, peer, " presented a certificate that is not for ", name]
         }
         Cause::TlsAlertReceived => {
             let alert = failed.tls.as_ref()?.alert?;
-            let name = tls::alert_name(alert).map(|name| say![Part::Ours(name), " "]);
+            let name = tls::alert_name(alert).map(|name| say![facts.arena, Ours(name), " "]);
             let number = u64::from(alert);
-            say![peer, " ended the TLS handshake with the alert ", name, "(", number, ")"]
+            say![
+                facts.arena,
+                peer,
+                " ended the TLS handshake with the alert ",
+                name,
+                "(",
+                number,
+                ")"
+            ]
         }
         Cause::TlsCertificateError => {
             let verify = failed.tls.as_ref()?.verify.as_deref()?;
-            say![meaning(facts), ": ", verify]
+            say![facts.arena, meaning(facts), ": ", verify]
         }
         Cause::ProtocolMismatch => match failed.mismatch {
             Some(Mismatch { found, expected }) => {
-                say![peer, " speaks ", Part::Ours(found.name), ", not ", Part::Ours(expected)]
+                say![facts.arena, peer, " speaks ", Ours(found.name), ", not ", Ours(expected)]
             }
             None => say![
+                facts.arena,
                 peer,
                 " answered the TLS handshake with what is no TLS: it speaks another protocol"
             ],
         },
-        Cause::UpstreamResponse => say![peer, " answered ", u64::from(failed.status?), " itself"],
+        Cause::UpstreamResponse => {
+            say![facts.arena, peer, " answered ", u64::from(failed.status?), " itself"]
+        }
         Cause::CachedError => say![
+            facts.arena,
             "the ",
             u64::from(failed.status?),
             " is that of an earlier request: nginx's cache kept it"
         ],
         Cause::LocalReturn => say![
+            facts.arena,
             "the ",
             u64::from(failed.status?),
             " was made by nginx's configuration or another module, not by a failing upstream"
         ],
         Cause::DnsNoResolver | Cause::DnsNotFound | Cause::DnsTimedOut | Cause::DnsFailure => {
-            say![facts.upstream?, " could not be resolved: ", meaning(facts)]
+            say![facts.arena, facts.upstream?, " could not be resolved: ", meaning(facts)]
         }
         Cause::NoLiveUpstreams | Cause::MaxConnsReached => {
-            let why = none_left(facts.peers).unwrap_or_else(|| meaning(facts));
-            say!["upstream ", Part::Quoted(facts.upstream?), ": ", why]
+            let why = none_left(facts).unwrap_or_else(|| meaning(facts));
+            say![facts.arena, "upstream ", Quoted(facts.upstream?), ": ", why]
         }
-        Cause::Unknown => say![meaning(facts), ": ", message?],
+        Cause::Unknown => say![facts.arena, meaning(facts), ": ", message?],
         _ => return None,
     })
 }
 
-fn header_too_big<'a>(peer: Part<'a>, header: &Header) -> Phrase<'a> {
+fn header_too_big<'a>(facts: &Facts<'_, 'a>, header: &Header) -> Phrase<'a> {
+    let peer = facts.peer();
     let Header { size, exact, limit, directive, .. } = *header;
     let bound = if exact { "" } else { "at least " };
     say![
+        facts.arena,
         peer,
         " sent a response header of ",
-        Part::Ours(bound),
+        Ours(bound),
         size,
         " bytes; ",
-        Part::Ours(directive.unwrap_or("nginx's buffer")),
+        Ours(directive.unwrap_or("nginx's buffer")),
         " is ",
         limit,
-        cache_part(header),
+        cache_part(facts.arena, header),
     ]
 }
 
-fn keepalive_race<'a>(peer: Part<'a>, failed: &Attempt) -> Phrase<'a> {
-    let did = Part::Ours(if failed.errno.is_some() { "reset" } else { "closed" });
+fn keepalive_race<'a>(facts: &Facts<'_, 'a>) -> Phrase<'a> {
+    let (failed, peer) = (facts.failed, facts.peer());
+    let did = Ours(if failed.errno.is_some() { "reset" } else { "closed" });
     if let Some(time) = worked_on(failed) {
         let after = after_request(time);
-        return say![peer, " ", did, " a reused connection ", after, ", before sending a byte"];
+        return say![
+            facts.arena,
+            peer,
+            " ",
+            did,
+            " a reused connection ",
+            after,
+            ", before sending a byte"
+        ];
     }
     match idle(failed) {
         Some(idle) => say![
+            facts.arena,
             peer,
             " ",
             did,
@@ -169,29 +198,41 @@ fn keepalive_race<'a>(peer: Part<'a>, failed: &Attempt) -> Phrase<'a> {
             Hundredths(idle),
             " s after its last response, before sending a byte",
         ],
-        None => say![peer, " ", did, " a reused connection before sending a byte of the response",],
+        None => say![
+            facts.arena,
+            peer,
+            " ",
+            did,
+            " a reused connection before sending a byte of the response",
+        ],
     }
 }
 
 /// Before the response was complete in its header.
-fn reset<'a>(peer: Part<'a>, failed: &Attempt) -> Option<Phrase<'a>> {
-    let did = say![peer, " reset the connection"];
+fn reset<'a>(facts: &Facts<'_, 'a>) -> Option<Phrase<'a>> {
+    let (failed, peer) = (facts.failed, facts.peer());
+    let did = say![facts.arena, peer, " reset the connection"];
     if failed.phase == Some(Phase::Send) {
         let sent = failed.bytes_sent?;
-        return Some(say![did, " when ", sent, " bytes of the request had been sent"]);
+        return Some(say![facts.arena, did, " when ", sent, " bytes of the request had been sent"]);
     }
     let got = match failed.bytes_received.filter(|_| failed.phase == Some(Phase::Header))? {
-        0 => say!["before sending a byte"],
-        _ => say!["after ", failed.header.as_ref()?.size, " bytes of the response header"],
+        0 => say![facts.arena, "before sending a byte"],
+        _ => say![
+            facts.arena,
+            "after ",
+            failed.header.as_ref()?.size,
+            " bytes of the response header"
+        ],
     };
     Some(match since_sent(failed) {
-        Some(time) => say![did, " ", after_request(time), ", ", got],
-        None => say![did, " ", got],
+        Some(time) => say![facts.arena, did, " ", after_request(time), ", ", got],
+        None => say![facts.arena, did, " ", got],
     })
 }
 
-fn after_request<'a>(time: u64) -> Phrase<'a> {
-    say![Hundredths(time), " s after the request was sent"]
+fn after_request(time: u64) -> impl Say + Copy {
+    parts![Hundredths(time), " s after the request was sent"]
 }
 
 /// nginx's timers: `proxy_send_timeout` and `proxy_read_timeout`.
@@ -199,6 +240,7 @@ fn timed_out<'a>(facts: &Facts<'_, 'a>) -> Option<Phrase<'a>> {
     let (failed, peer) = (facts.failed, facts.peer());
     let sentence = match facts.cause {
         Cause::SendTimedOut => say![
+            facts.arena,
             peer,
             " stopped taking the request: after ",
             failed.bytes_sent?,
@@ -208,26 +250,27 @@ fn timed_out<'a>(facts: &Facts<'_, 'a>) -> Option<Phrase<'a>> {
         ],
         // That the request arrived is not known from its having been sent.
         Cause::ResponseTimedOut => {
-            let late = failed.elapsed.map(|time| say!["within ", time, " s"]);
-            let late = late.unwrap_or_else(|| say!["in time"]);
+            let late = failed.elapsed.map(|time| say![facts.arena, "within ", time, " s"]);
+            let late = late.unwrap_or_else(|| say![facts.arena, "in time"]);
             // A kernel acknowledges, whatever the process does.
-            let arrived = Part::Ours(match failed.arrived {
+            let arrived = Ours(match failed.arrived {
                 Some(true) => ", though its host has received the whole request",
                 Some(false) => ", and its host has not acknowledged all of the request",
                 None => "",
             });
-            say![peer, " sent no response header ", late, arrived]
+            say![facts.arena, peer, " sent no response header ", late, arrived]
         }
         _ => {
             let silent = failed.tcp.as_ref().and_then(|tcp| tcp.idle).map(Seconds::millis);
             let silent = match silent {
-                Some(time) => say!["for ", Hundredths(time), " s"],
-                None => say!["within proxy_read_timeout"],
+                Some(time) => say![facts.arena, "for ", Hundredths(time), " s"],
+                None => say![facts.arena, "within proxy_read_timeout"],
             };
             if facts.is_tunnel() {
-                say![peer, " sent nothing through the tunnel ", silent]
+                say![facts.arena, peer, " sent nothing through the tunnel ", silent]
             } else {
                 say![
+                    facts.arena,
                     peer,
                     " stopped sending in the middle of the body: after ",
                     failed.bytes_received?,
@@ -237,38 +280,39 @@ fn timed_out<'a>(facts: &Facts<'_, 'a>) -> Option<Phrase<'a>> {
             }
         }
     };
-    Some(sentence.for_module(facts.module))
+    Some(sentence.for_module(facts.arena, facts.module))
 }
 
 /// What the peers of a group are waiting for, in which none could be chosen.
-fn none_left<'a>(peers: &[PeerReport]) -> Option<Phrase<'a>> {
+fn none_left<'a>(facts: &Facts<'_, 'a>) -> Option<Phrase<'a>> {
+    let peers = facts.peers;
     let count = |state| peers.iter().filter(|peer| peer.state == state).count() as u64;
     let [down, out, busy, tried] =
         [State::Down, State::Unavailable, State::Busy, State::Up].map(count);
-    let is = |n: u64| Part::Ours(if n == 1 { " is " } else { " are " });
+    let is = |n: u64| Ours(if n == 1 { " is " } else { " are " });
     let all = match peers.len() {
         0 => return None,
-        1 => say!["its only server was not left to try"],
-        n => say!["none of its ", n as u64, " servers was left to try"],
+        1 => say![facts.arena, "its only server was not left to try"],
+        n => say![facts.arena, "none of its ", n as u64, " servers was left to try"],
     };
     // Of one there is no number.
     let who = |n: u64| if peers.len() == 1 { Part::Ours("it") } else { Part::Number(Count(n)) };
     let parts = [
-        (busy > 0).then(|| say![who(busy), is(busy), "at max_conns"]),
-        (down > 0).then(|| say![who(down), is(down), "marked down"]),
+        (busy > 0).then(|| say![facts.arena, who(busy), is(busy), "at max_conns"]),
+        (down > 0).then(|| say![facts.arena, who(down), is(down), "marked down"]),
         (out > 0).then(|| {
-            let was = Part::Ours(if out == 1 { " was " } else { " were " });
-            say![who(out), was, "taken out after failures", causes(peers)]
+            let was = Ours(if out == 1 { " was " } else { " were " });
+            say![facts.arena, who(out), was, "taken out after failures", causes(facts)]
         }),
-        (tried > 0).then(|| say![who(tried), " had been tried"]),
+        (tried > 0).then(|| say![facts.arena, who(tried), " had been tried"]),
     ];
-    Some(say![all, ": ", Phrase::list(parts.into_iter().flatten())])
+    Some(say![facts.arena, all, ": ", Phrase::list(facts.arena, parts.into_iter().flatten())])
 }
 
 /// The causes that took peers out, the commonest first.
-fn causes<'a>(peers: &[PeerReport]) -> Option<Phrase<'a>> {
+fn causes<'a>(facts: &Facts<'_, 'a>) -> Option<Phrase<'a>> {
     let mut causes: Vec<(usize, Cause)> = Vec::new();
-    let out = peers.iter().filter(|peer| peer.state == State::Unavailable);
+    let out = facts.peers.iter().filter(|peer| peer.state == State::Unavailable);
     for cause in out.filter_map(|peer| peer.last_cause) {
         match causes.iter_mut().find(|(_, known)| *known == cause) {
             Some((count, _)) => *count = count.saturating_add(1),
@@ -279,6 +323,6 @@ fn causes<'a>(peers: &[PeerReport]) -> Option<Phrase<'a>> {
         return None;
     }
     causes.sort_by_key(|(count, cause)| (std::cmp::Reverse(*count), *cause));
-    let names = causes.iter().map(|(_, cause)| word(cause.slug()));
-    Some(say![" (", Phrase::list(names), ")"])
+    let names = causes.iter().map(|(_, cause)| Word(cause.slug()));
+    Some(say![facts.arena, " (", Phrase::list(facts.arena, names), ")"])
 }

@@ -35,7 +35,8 @@ fn case(cause: Cause, failed: Attempt) -> Case<'static> {
 impl Case<'_> {
     fn said(&self) -> (String, String) {
         let (upstream, module) = (self.upstream, Some(self.module));
-        let mut findings = findings(&Evidence {
+        let arena = Arena::new();
+        let findings = findings(&Evidence {
             cause: self.cause,
             failed: &self.failed,
             outcome: self.outcome,
@@ -44,8 +45,9 @@ impl Case<'_> {
             method: b"GET",
             peers: self.peers,
             context: &self.context,
+            arena: &arena,
         });
-        let concluded = findings.iter_mut().find_map(|finding| finding.advice.take());
+        let concluded = findings.iter().find_map(|finding| finding.advice);
         let facts = Facts {
             cause: self.cause,
             failed: &self.failed,
@@ -55,6 +57,7 @@ impl Case<'_> {
             status: self.status,
             peers: self.peers,
             findings: &findings,
+            arena: &arena,
         };
         (summary(&facts).to_string(), advice(&facts, concluded).to_string())
     }
