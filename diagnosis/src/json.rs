@@ -119,7 +119,8 @@ impl Object<'_> {
     /// A member that is true or false.
     #[inline(always)]
     pub(crate) fn flag(&mut self, key: Key, flag: bool) {
-        self::flag(self.key(key), flag);
+        let out = self.key(key);
+        if flag { out.extend_from_slice(b"true") } else { out.extend_from_slice(b"false") }
     }
 
     /// A member that is a time.
@@ -193,7 +194,7 @@ fn end_string(out: &mut Vec<u8>, text: &str) {
     if all(bytes, |byte| !is_special(byte)) {
         out.extend_from_slice(bytes);
     } else {
-        bytes.iter().for_each(|byte| escape(out, *byte));
+        escape_all(out, bytes);
     }
     out.push(b'"');
 }
@@ -206,8 +207,13 @@ fn end_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
         out.extend_from_slice(bytes);
         out.push(b'"');
     } else {
-        end_string(out, &crate::text(bytes));
+        end_text(out, bytes);
     }
+}
+
+#[cold]
+fn end_text(out: &mut Vec<u8>, bytes: &[u8]) {
+    end_string(out, &crate::text(bytes));
 }
 
 /// Whether a byte has to be escaped.
@@ -244,9 +250,10 @@ fn all(bytes: &[u8], is: impl Fn(u8) -> bool) -> bool {
     }
 }
 
-// Not inlined: where a block is made of parts, the compiler would look at each byte of them.
-#[inline(never)]
+#[inline(always)]
 fn in_block(block: &[u8; BLOCK], is: impl Fn(u8) -> bool) -> bool {
+    // Where a block is made of parts, the compiler would look at each byte of them, if it knew.
+    let block = std::hint::black_box(*block);
     block.iter().fold(true, |all, byte| all & is(*byte))
 }
 
@@ -271,6 +278,11 @@ fn short(bytes: &[u8]) -> [u8; BLOCK] {
         _ => u64::from_ne_bytes([b' '; 8]),
     };
     halves(half, half)
+}
+
+#[cold]
+fn escape_all(out: &mut Vec<u8>, bytes: &[u8]) {
+    bytes.iter().for_each(|byte| escape(out, *byte));
 }
 
 fn escape(out: &mut Vec<u8>, byte: u8) {

@@ -4,7 +4,7 @@ use crate::cause::Cause;
 use crate::record::{Record, Shown};
 
 /// A list member that names this proxy and its error, for the `Proxy-Status` field.
-pub fn proxy_status(record: &Record<'_>) -> String {
+pub fn proxy_status(record: &Record<'_, '_>) -> String {
     let mut attempts = record.parts.attempts.iter().rev().map(Shown::attempt);
     let failed = attempts.find(|attempt| attempt.cause.is_some());
     let mut member = String::from("nginx");

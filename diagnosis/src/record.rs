@@ -6,6 +6,8 @@ pub use write::with_suppressed;
 
 use std::borrow::Cow;
 
+use smallvec::SmallVec;
+
 use crate::cause::{Cause, Phase};
 use crate::errno;
 use crate::findings::{Context, Evidence, Findings, findings};
@@ -77,9 +79,9 @@ pub struct Request<'a> {
 
 /// One diagnosed request: what was observed, and what is derived from that.
 #[derive(Clone, Debug)]
-pub struct Record<'a> {
+pub struct Record<'r, 'p> {
     /// What was observed.
-    pub parts: &'a Parts<'a>,
+    pub parts: &'r Parts<'p>,
     /// Who made the error.
     pub origin: Origin,
     /// Cause of the last failed attempt.
@@ -89,13 +91,13 @@ pub struct Record<'a> {
     /// RFC 9209 error type.
     pub proxy_error: &'static str,
     /// One sentence.
-    pub summary: Phrase<'a>,
+    pub summary: Phrase<'r>,
     /// What to do first.
-    pub advice: Phrase<'a>,
+    pub advice: Phrase<'r>,
     /// What is concluded, the strongest first.
-    pub findings: Findings<'a>,
+    pub findings: Findings<'r>,
     /// The peers of the group, where the cause is that none could be chosen.
-    pub peers: &'a [PeerReport],
+    pub peers: &'r [PeerReport],
 }
 
 /// What is observed of a failed request.
@@ -115,17 +117,19 @@ pub struct Parts<'a> {
     pub own: Option<Box<Attempt>>,
     /// Every attempt in order, the good ones too. At least one has a cause, or there is one of the
     /// request's own.
-    pub attempts: Vec<Shown<'a>>,
+    pub attempts: Attempts<'a>,
+    /// What more is known of the peer of the last that failed.
+    pub past: Option<Past>,
     /// The group's peers.
     pub peers: &'a [PeerReport],
     /// What is known beyond that.
     pub context: &'a Context,
 }
 
-impl<'a> Record<'a> {
+impl<'r, 'p> Record<'r, 'p> {
     /// What was observed, with the verdict, what is concluded and their words. `None` if nothing
     /// failed.
-    pub fn new(parts: &'a Parts<'a>, arena: &'a Arena) -> Option<Record<'a>> {
+    pub fn new(parts: &'r Parts<'p>, arena: &'r Arena) -> Option<Record<'r, 'p>> {
         let mut attempts = parts.attempts.iter().rev().map(Shown::attempt);
         let failed = attempts.find(|attempt| attempt.cause.is_some());
         let failed = failed.or(parts.own.as_deref())?;
@@ -141,6 +145,7 @@ impl<'a> Record<'a> {
             module,
             method: parts.request.method,
             peers,
+            past: parts.past.as_ref(),
             context: parts.context,
             arena,
         });
@@ -231,9 +236,10 @@ pub struct Attempt {
     pub peer_state: Option<PeerState>,
     /// The attempts on the peer so far, this one included once it has ended.
     pub history: Option<Tally>,
-    /// What more is known of the peer, for conclusions.
-    pub past: Option<Box<Past>>,
 }
+
+/// The attempts of a request: most have one or two.
+pub type Attempts<'a> = SmallVec<[Shown<'a>; 2]>;
 
 /// An attempt as it is shown: from where it was noted, or made for it. An attempt is large, and
 /// most are noted.

@@ -35,7 +35,24 @@ const LONGEST: usize = 24;
 
 impl Seconds {
     /// Writes it as a number with its decimals.
+    #[inline]
     pub(crate) fn write_to(self, out: &mut Vec<u8>) {
+        match self {
+            // Most are short.
+            Seconds::Millis(ms @ 0..10_000) => {
+                out.extend_from_slice(&[
+                    digit(ms / 1_000),
+                    b'.',
+                    digit(ms / 100),
+                    digit(ms / 10),
+                    digit(ms),
+                ]);
+            }
+            _ => self.write_any_to(out),
+        }
+    }
+
+    fn write_any_to(self, out: &mut Vec<u8>) {
         match self {
             Seconds::Whole(s) => json::number(out, s),
             Seconds::Millis(ms) => {

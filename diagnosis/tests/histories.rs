@@ -22,7 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use backend::{Backend, Kind};
 use diagnosis::findings::{Code, Confidence, Host, Listener, Listening, Process, Sibling};
 use diagnosis::peer::State;
-use diagnosis::zone::Close;
+use diagnosis::zone::{Close, Past};
 use diagnosis::{
     Arena, Attempt, Cause, Context, Evidence, Findings, Outcome, PeerState, Seconds, findings,
 };
@@ -123,9 +123,9 @@ fn findings_are_as_sure_as_they_say() {
             if failures > 10 && failures % 6 != 0 {
                 continue;
             }
-            seen.attempt.past = Some(nginx.past(seen.now).into());
+            let past = nginx.past(seen.now);
             let context = ended(&backend, &mut seen, rng);
-            for finding in concluded(&seen.attempt, &context, &Arena::new()) {
+            for finding in concluded((&seen.attempt, &past), &context, &Arena::new()) {
                 let right = judge::is_right(&finding, &seen, &backend);
                 let key = (finding.code, finding.confidence);
                 assert!(
@@ -192,8 +192,8 @@ fn random_ages_are_no_timeout() {
             for _ in 0..if several { rng.u64(1..=4) } else { 1 } {
                 let age = random_age(way, &mut rng);
                 let close = if idle { Close::Idle(age) } else { Close::Waiting(age) };
-                let attempt = nginx.closed(close, now, &mut rng);
-                for finding in concluded(&attempt, &Context::default(), &Arena::new()) {
+                let (attempt, past) = nginx.closed(close, now, &mut rng);
+                for finding in concluded((&attempt, &past), &Context::default(), &Arena::new()) {
                     surest = surest.min(finding.confidence as usize);
                 }
             }
@@ -225,10 +225,10 @@ fn a_supervisor_is_found_by_eight_requests() {
             closed.sort_unstable();
             let mut last = None;
             for (at, sent) in closed {
-                let attempt = nginx.closed(Close::Waiting(at - sent), at, &mut rng);
+                let (attempt, past) = nginx.closed(Close::Waiting(at - sent), at, &mut rng);
                 let context = Context::default();
                 let arena = Arena::new();
-                let found = concluded(&attempt, &context, &arena);
+                let found = concluded((&attempt, &past), &context, &arena);
                 let found = found.iter().find(|finding| finding.code == Code::RequestTimeout);
                 last = found.map(|finding| finding.confidence);
             }
@@ -249,10 +249,15 @@ fn ended(backend: &Backend, seen: &mut Seen, rng: &mut Rng) -> Context {
 }
 
 /// The findings of a failed attempt, which another one has masked.
-fn concluded<'a>(attempt: &'a Attempt, context: &'a Context, arena: &'a Arena) -> Findings<'a> {
+fn concluded<'a>(
+    (attempt, past): (&'a Attempt, &'a Past),
+    context: &'a Context,
+    arena: &'a Arena,
+) -> Findings<'a> {
     findings(&Evidence {
         cause: attempt.cause.unwrap(),
         failed: attempt,
+        past: Some(past),
         outcome: Outcome::Masked,
         upstream: Some("app"),
         module: Some("proxy"),

@@ -1,7 +1,7 @@
 //! All attempts of a request: what nginx kept of each, with what was noted of the failed ones.
 
 use diagnosis::attempts::Slot;
-use diagnosis::{Attempt, Cause, Seconds, Shown, Verdict, zone};
+use diagnosis::{Attempt, Attempts, Cause, Seconds, Shown, Verdict, zone};
 use smallvec::SmallVec;
 
 use super::{answered_error, told_by_location};
@@ -203,8 +203,13 @@ fn peer_of(state: &State) -> Option<String> {
 
 impl<'d> Assembled<'d> {
     /// Every attempt.
-    pub(crate) fn into_attempts(self) -> Vec<Shown<'d>> {
-        self.entries.into_iter().filter_map(|entry| entry.attempt).collect()
+    pub(crate) fn into_attempts<'a>(self) -> Attempts<'a>
+    where
+        'd: 'a,
+    {
+        // As what lives no longer than is asked for: the list does not make that of itself.
+        let shown = |entry: Entry<'d>| -> Option<Shown<'a>> { entry.attempt };
+        self.entries.into_iter().filter_map(shown).collect()
     }
 
     /// The attempts of one upstream request, whether a response header came, and where the peer is

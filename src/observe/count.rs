@@ -3,7 +3,7 @@
 use std::cell::LazyCell;
 
 use diagnosis::peer::State as PeerState;
-use diagnosis::zone::{Attempted, Noted, Place};
+use diagnosis::zone::{Attempted, Noted, Past, Place};
 use diagnosis::{Cause, Phase, Seconds};
 
 use super::{Assembled, assemble};
@@ -227,7 +227,17 @@ pub(crate) fn add_other_histories(request: Request<'_>, assembled: &mut Assemble
             && let Some(place) = memory.find(upstream.as_bytes(), peer.as_bytes())
         {
             attempt.history = Some(place.peer.tally(now));
-            attempt.past = Some(Box::new(place.peer.past(now)));
         }
     }
+}
+
+/// What is known of the peer of the last failed attempt from before.
+pub(crate) fn past(request: Request<'_>, assembled: &Assembled<'_>) -> Option<Past> {
+    let place = assembled.failed_place().or_else(|| {
+        let own = || request.upstream().and_then(|u| u.group_name());
+        let name = assembled.failed_group().and_then(|group| group.name.clone()).or_else(own)?;
+        let peer = assembled.failed()?.peer.as_ref()?;
+        request.main_conf()?.memory?.find(name.as_bytes(), peer.as_bytes())
+    })?;
+    Some(place.peer.past(time::current_msec()))
 }

@@ -9,7 +9,9 @@ mod group;
 mod tap;
 
 pub(crate) use attempt::{Assembled, assemble};
-pub(crate) use count::{add_histories, add_other_histories, count, count_unwatched, count_usual};
+pub(crate) use count::{
+    add_histories, add_other_histories, count, count_unwatched, count_usual, past,
+};
 pub(crate) use finalize::{answered_in, finalized, gave_up};
 pub(crate) use group::{cached_in_subrequest, uri};
 pub(crate) use tap::line;

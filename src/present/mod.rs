@@ -105,6 +105,7 @@ impl<'a, 'd> Diagnosed<'a, 'd> {
             upstream: name,
             module,
             request_time: Seconds::Millis(request.time()),
+            past: observe::past(request, &self.assembled),
             own: self.own.map(|cause| diagnosis::Parts::own(cause, self.status)),
             attempts: self.assembled.into_attempts(),
             peers: group.map(|group| group.peers.as_slice()).unwrap_or_default(),

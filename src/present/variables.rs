@@ -20,7 +20,7 @@ enum Value {
     /// One value, of the verdict.
     Verdict(fn(&Diagnosed<'_, '_>) -> &'static str),
     /// One value, of the whole record.
-    Record(fn(&diagnosis::Record<'_>) -> Option<String>),
+    Record(fn(&diagnosis::Record<'_, '_>) -> Option<String>),
     /// One value for each attempt.
     Attempts(fn(&Attempt) -> Option<String>),
 }
@@ -60,7 +60,7 @@ const fn verdict(name: &'static str, value: fn(&Diagnosed<'_, '_>) -> &'static s
 
 const fn record(
     name: &'static str,
-    value: fn(&diagnosis::Record<'_>) -> Option<String>,
+    value: fn(&diagnosis::Record<'_, '_>) -> Option<String>,
 ) -> Variable {
     Variable { name, value: Record(value) }
 }
@@ -97,7 +97,10 @@ fn evaluate(
     let diagnosed = Diagnosed::new(request, diagnosis.as_deref())?;
     match value {
         Verdict(value) => Some(value(&diagnosed).to_owned()),
-        Record(value) => value(&diagnosis::Record::new(&diagnosed.parts(), &Arena::new())?),
+        Record(value) => {
+            let (parts, arena) = (diagnosed.parts(), Arena::new());
+            value(&diagnosis::Record::new(&parts, &arena)?)
+        }
         Attempts(value) => Some(join(&diagnosed.assembled.slots(), value)),
     }
 }

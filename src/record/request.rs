@@ -172,28 +172,16 @@ impl Group {
         }
     }
 
-    /// Adds to each noted failure what is known of its peer by now, and to the last, which the
-    /// verdict may be of, what conclusions are drawn from.
+    /// Adds to each noted failure what is known of its peer by now.
     pub(crate) fn add_histories(&mut self, now: u64) {
         for note in &mut self.notes {
             note.attempt.history = note.place().map(|place| place.peer.tally(now));
-        }
-        if let Some(last) = self.last_failure_mut() {
-            last.attempt.past = last.place().map(|place| Box::new(place.peer.past(now)));
         }
     }
 
     /// The last note of a failure. A later attempt can have a note that is none: a warning of PHP's.
     pub(crate) fn last_failure(&self) -> Option<&Note> {
         self.notes.iter().rev().find(|note| note.attempt.cause.is_some())
-    }
-
-    fn last_failure_mut(&mut self) -> Option<&mut Note> {
-        // Without any, one that may turn out to be one.
-        match self.notes.iter().rposition(|note| note.attempt.cause.is_some()) {
-            Some(at) => self.notes.get_mut(at),
-            None => self.notes.last_mut(),
-        }
     }
 
     /// What is left of the note on an attempt, where there was no room for all of it.

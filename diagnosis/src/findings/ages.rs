@@ -24,7 +24,7 @@ const POSSIBLE_SPREAD: u64 = 16;
 /// `idle_timeout`.
 pub(super) fn idle_timeout<'a>(e: &Evidence<'a>) -> Found<'a> {
     let Close::Idle(age) = Close::of(e.failed)? else { return None };
-    let past = e.past()?;
+    let past = e.past?;
     let (cluster, mut confidence) = dense(&past.idle, age, POSSIBLE)?;
     // nginx closes first: what is known is from before a change of the configuration.
     let configured = e.context.keepalive_timeout.map(Seconds::millis);
@@ -86,7 +86,7 @@ pub(super) fn idle_timeout<'a>(e: &Evidence<'a>) -> Found<'a> {
 /// `request_timeout`.
 pub(super) fn request_timeout<'a>(e: &Evidence<'a>) -> Found<'a> {
     let Close::Waiting(age) = Close::of(e.failed)? else { return None };
-    let past = e.past()?;
+    let past = e.past?;
     let (mut closed, mut confidence) =
         dense(&past.waiting, age, POSSIBLE_REQUESTS).or_else(|| spread(e, past, age))?;
     if confidence == Confidence::Possible

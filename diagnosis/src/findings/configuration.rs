@@ -54,7 +54,7 @@ pub(super) fn ejected_healthy<'a>(e: &Evidence<'a>, idle: bool) -> Found<'a> {
         return ejected_before(e);
     }
     let state = e.failed.peer_state.as_ref().filter(|_| e.cause == Cause::KeepaliveRace)?;
-    let past = e.past()?;
+    let past = e.past?;
     // Only a race: what the upstream had been working on it failed to do.
     let race = !matches!(Close::of(e.failed), Some(Close::Waiting(_)));
     let out = state.state == State::Unavailable && state.max_fails == 1 && state.fails == 1;

@@ -25,7 +25,7 @@ fn is_sure(outage: &Outage) -> bool {
 
 /// `never_connected`.
 pub(super) fn never_connected<'a>(e: &Evidence<'a>) -> Found<'a> {
-    let past = e.past()?;
+    let past = e.past?;
     let failed = matches!(reach(e.cause), Reach::Refused | Reach::NotReached);
     let never = past.ok == 0 && past.last_ok.is_none() && past.reached == 0;
     if !failed || !never || past.not_reached < 3 || past.known_for < STALE {
@@ -75,7 +75,7 @@ pub(super) fn never_connected<'a>(e: &Evidence<'a>) -> Found<'a> {
 
 /// `went_away`. `nobody`: nobody listens there, the kernel says.
 pub(super) fn went_away<'a>(e: &Evidence<'a>, nobody: bool) -> Found<'a> {
-    let past = e.past()?;
+    let past = e.past?;
     let refused = match reach(e.cause) {
         Reach::Refused => true,
         Reach::NotReached => false,
@@ -127,7 +127,7 @@ pub(super) fn went_away<'a>(e: &Evidence<'a>, nobody: bool) -> Found<'a> {
 
 /// `restarted`, from outages that are over.
 pub(super) fn restarted<'a>(e: &Evidence<'a>) -> Found<'a> {
-    let past = e.past()?;
+    let past = e.past?;
     let last = past.outages.last().filter(|_| past.outage.is_none())?;
     let in_it = matches!(reach(e.cause), Reach::Refused | Reach::NotReached);
     let explained = match reach(e.cause) {
@@ -170,7 +170,7 @@ pub(super) fn restarted<'a>(e: &Evidence<'a>) -> Found<'a> {
 
 /// `flapping`.
 pub(super) fn flapping<'a>(e: &Evidence<'a>) -> Found<'a> {
-    let past = e.past()?;
+    let past = e.past?;
     if reach(e.cause) == Reach::Unknown || e.cause == Cause::UpstreamResponse {
         return None;
     }

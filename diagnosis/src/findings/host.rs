@@ -187,7 +187,7 @@ pub(super) fn backlog_full<'a>(e: &Evidence<'a>) -> Found<'a> {
 /// `restarted`, where the process tells.
 pub(super) fn restarted<'a>(e: &Evidence<'a>) -> Found<'a> {
     let Host::Unix { process: Some(process), .. } = e.context.host.as_ref()? else { return None };
-    let last_ok = e.past()?.last_ok?;
+    let last_ok = e.past?.last_ok?;
     let started = process.started.millis();
     if started.saturating_add(CLOCKS) >= last_ok {
         return None;

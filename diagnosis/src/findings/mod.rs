@@ -28,6 +28,7 @@ use crate::outcome::Outcome;
 use crate::record::{Attempt, PeerReport};
 use crate::seconds::Seconds;
 use crate::words::phrase::{Arena, Part, Phrase, Quoted, say};
+use crate::zone::Past;
 
 /// What is known of a failed request: what conclusions are drawn from.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +37,8 @@ pub struct Evidence<'a> {
     pub cause: Cause,
     /// The attempt that the verdict is of.
     pub failed: &'a Attempt,
+    /// What is known of its peer from before.
+    pub past: Option<&'a Past>,
     /// What the client got.
     pub outcome: Outcome,
     /// Name of the upstream group, or the address where there is no group.
@@ -158,11 +161,6 @@ impl<'a> Evidence<'a> {
     /// The peer's name, or what stands for it.
     fn peer(&self) -> &'a str {
         self.failed.peer.as_deref().or(self.upstream).unwrap_or("the upstream")
-    }
-
-    /// What is known of the peer from before.
-    fn past(&self) -> Option<&'a crate::zone::Past> {
-        self.failed.past.as_deref()
     }
 
     /// The peer's name for advice, which is to fit two lines.

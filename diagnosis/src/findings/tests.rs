@@ -16,6 +16,7 @@ use crate::zone::Past;
 struct Case {
     cause: Cause,
     failed: Attempt,
+    past: Option<Past>,
     outcome: Outcome,
     upstream: String,
     module: &'static str,
@@ -29,12 +30,12 @@ fn case(cause: Cause) -> Case {
         peer: Some("10.0.3.7:8080".into()),
         cause: Some(cause),
         phase: cause.row().phase,
-        past: Some(Box::default()),
         ..Attempt::default()
     };
     Case {
         cause,
         failed,
+        past: Some(Past::default()),
         outcome: Outcome::Failed,
         upstream: "app".into(),
         module: "proxy",
@@ -49,6 +50,7 @@ impl Case {
         findings(&Evidence {
             cause: self.cause,
             failed: &self.failed,
+            past: self.past.as_ref(),
             outcome: self.outcome,
             upstream: Some(&self.upstream),
             module: Some(self.module),
@@ -104,7 +106,7 @@ impl Case {
     }
 
     fn with_past(&self, change: impl FnOnce(&mut Past)) -> Case {
-        self.with(|case| change(case.failed.past.as_mut().unwrap()))
+        self.with(|case| change(case.past.as_mut().unwrap()))
     }
 }
 
@@ -165,7 +167,7 @@ fn hostile_names_are_made_plain() {
 fn without_evidence_there_is_silence() {
     for cause in Cause::ALL {
         let bare = case(*cause).with(|case| {
-            case.failed.past = None;
+            case.past = None;
             case.context = Context::default();
         });
         assert!(bare.findings().is_empty(), "{cause:?}");

@@ -1,3 +1,5 @@
+use smallvec::smallvec;
+
 use super::*;
 
 #[test]
@@ -28,11 +30,13 @@ fn findings_follow_the_advice() {
             module: Some("proxy"),
             request_time: Seconds::Millis(4),
             own: None,
-            attempts: vec![Shown::Made(attempt.into())],
+            attempts: smallvec![Shown::Made(attempt.into())],
+            past: None,
             peers: &[],
             context: &Context::default(),
         };
-        Record::new(&parts, &Arena::new()).unwrap().to_json()
+        let arena = Arena::new();
+        Record::new(&parts, &arena).unwrap().to_json()
     };
     let directive = Some("proxy_buffer_size");
     let header = Header { size: 9_043, exact: true, limit: 4_096, reserved: 0, directive };

@@ -10,7 +10,7 @@ const VERSION: u8 = 1;
 /// Room for a record with one attempt.
 const USUAL: usize = 2_048;
 
-impl Record<'_> {
+impl Record<'_, '_> {
     /// One line of JSON, without a line feed.
     pub fn to_json(&self) -> String {
         let mut out = Vec::with_capacity(USUAL);

@@ -187,8 +187,13 @@ impl Text<'_> {
     fn escaped(&mut self, text: &str) {
         if json::is_plain(text) {
             self.out.extend_from_slice(text.as_bytes());
-            return;
+        } else {
+            self.escape(text);
         }
+    }
+
+    #[cold]
+    fn escape(&mut self, text: &str) {
         for c in text.chars() {
             match c {
                 '"' | '\\' if self.json => self.out.extend_from_slice(&[b'\\', c as u8]),

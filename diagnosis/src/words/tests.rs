@@ -11,6 +11,7 @@ use crate::zone::{Closes, Cluster, Past};
 struct Case<'a> {
     cause: Cause,
     failed: Attempt,
+    past: Past,
     upstream: Option<&'a str>,
     module: &'a str,
     outcome: Outcome,
@@ -23,6 +24,7 @@ fn case(cause: Cause, failed: Attempt) -> Case<'static> {
     Case {
         cause,
         failed: Attempt { cause: Some(cause), ..failed },
+        past: Past::default(),
         upstream: Some("app"),
         module: "proxy",
         outcome: Outcome::Failed,
@@ -39,6 +41,7 @@ impl Case<'_> {
         let findings = findings(&Evidence {
             cause: self.cause,
             failed: &self.failed,
+            past: Some(&self.past),
             outcome: self.outcome,
             upstream,
             module,
@@ -112,8 +115,8 @@ fn a_keepalive_race_with_a_history() {
     let cluster = Cluster { from: 4_990, to: 5_020, mean: 5_001, count: 214, latest: 16 };
     let idle = Closes { total: 216, latest: 16, clusters: vec![cluster] };
     let past = Past { ok: 90_000, last_ok: Some(20), idle, ..Past::default() };
-    let failed = Attempt { past: Some(Box::new(past)), ..with_tcp(5_003, 1) };
-    let (summary, advice) = case(Cause::KeepaliveRace, failed).said();
+    let race = case(Cause::KeepaliveRace, with_tcp(5_003, 1));
+    let (summary, advice) = Case { past, ..race }.said();
     assert_eq!(
         summary,
         "10.0.3.7:8080 closed a reused connection 5.00 s after its last response, before sending a byte; \

@@ -226,17 +226,16 @@ impl<'a> Nginx<'a> {
     }
 
     /// The upstream closes a connection at an age: idle, or since a request was sent on it.
-    pub(crate) fn closed(&mut self, age: Close, now: Ms, rng: &mut Rng) -> Attempt {
+    pub(crate) fn closed(&mut self, age: Close, now: Ms, rng: &mut Rng) -> (Attempt, Past) {
         let (cause, ages) = match age {
             Close::Idle(age) => (Cause::KeepaliveRace, (age, 0)),
             Close::Waiting(age) => (Cause::ClosedBeforeResponse, (age, age)),
         };
-        let mut attempt = self.failed(cause, Some(ages), rng);
+        let attempt = self.failed(cause, Some(ages), rng);
         self.place.count(self.head, Attempted::Failed(cause), START + now);
         self.place.peer.note_failure(&Noted::of(&attempt, START + now).unwrap());
         self.place.count(self.head, Attempted::Ok, START + now);
-        attempt.past = Some(self.past(now).into());
-        attempt
+        (attempt, self.past(now))
     }
 
     fn failed(&self, cause: Cause, ages: Option<(Ms, Ms)>, rng: &mut Rng) -> Attempt {
