@@ -73,8 +73,8 @@ pub struct Known {
 pub fn strip_prefix(line: &[u8]) -> Option<&[u8]> {
     let rest = line.get(20..)?.strip_prefix(b"[")?;
     let rest = rest.get(memchr::memchr(b']', rest)?..)?.strip_prefix(b"] ")?;
-    // `PID#TID:`, and a colon is what comes behind the digits.
-    let end = rest.iter().position(|byte| !matches!(byte, b'0'..=b':' | b'#'))?;
+    // `PID#TID:`: the digits are between these two, with nothing else that matters.
+    let end = rest.iter().position(|byte| !matches!(byte, b'#'..=b':'))?;
     let (process, rest) = rest.split_at_checked(end)?;
     process.strip_suffix(b":")?;
     let rest = rest.strip_prefix(b" ")?;

@@ -12,8 +12,10 @@ use crate::record::{Diagnosis, Group, Note};
 /// The attempts of one request, in order.
 pub(crate) struct Assembled<'d> {
     /// One for each entry of `r->upstream_states`, and one for an attempt without an entry.
-    entries: SmallVec<[Entry<'d>; 2]>,
+    entries: Entries<'d>,
 }
+
+type Entries<'d> = SmallVec<[Entry<'d>; 2]>;
 
 struct Entry<'d> {
     has_peer: bool,
@@ -46,6 +48,11 @@ pub(crate) fn assemble<'d>(
 ) -> Assembled<'d> {
     let states = request.states();
     let groups = diagnosis.map(Diagnosis::groups).unwrap_or_default();
+    if let [group] = groups
+        && let Some(entries) = all_noted(request, group)
+    {
+        return Assembled { entries };
+    }
     let id = request.id();
     let own = |group: &&Group| group.request == id;
     // A name that could not be resolved has no entry; everything else has.
@@ -55,7 +62,7 @@ pub(crate) fn assemble<'d>(
     }
     let told_from = told_by_location(request);
 
-    let mut entries = SmallVec::with_capacity(count);
+    let mut entries = Entries::with_capacity(count);
     for at in 0..count {
         let state = states.get(at);
         let noted = groups.iter().filter(own).filter_map(|group| {
@@ -87,6 +94,32 @@ pub(crate) fn assemble<'d>(
         entries.push(entry(request, state, found.map(|(_, note)| note), &place));
     }
     Assembled { entries }
+}
+
+/// The entries of a request each attempt of which has failed with a note of its own, as most that
+/// fail have: nothing has to be looked for then.
+fn all_noted<'d>(request: Request<'_>, group: &'d Group) -> Option<Entries<'d>> {
+    let states = request.states();
+    if group.request != request.id() || group.notes.len() != states.len() {
+        return None;
+    }
+    let mut entries = Entries::new();
+    for (at, (state, note)) in states.iter().zip(&group.notes).enumerate() {
+        let cause = note.attempt.cause.filter(|_| note.at == at && state.peer().is_some())?;
+        if !is_complete(&note.attempt, state) {
+            return None;
+        }
+        let last = at.saturating_add(1) == states.len();
+        entries.push(Entry {
+            has_peer: true,
+            attempt: Some(Shown::Noted(&note.attempt)),
+            answered: state.header_time().is_some(),
+            group: Some(group),
+            cut_short: last && cut_short(request, group, cause),
+            note: Some(note),
+        });
+    }
+    Some(entries)
 }
 
 /// The entry of an attempt that nginx made none for.
@@ -134,20 +167,27 @@ fn entry<'d>(
         let shown = attempt.get_or_insert_with(|| Shown::Made(Box::default()));
         complete(shown, state, place.diagnosed);
     }
-    let cut_short = place.group.filter(|_| noted.is_some()).is_some_and(|group| {
-        let sent = group.ended.map_or_else(
-            || {
-                let upstream = request.upstream().filter(|u| u.id() == group.upstream);
-                upstream.is_some_and(|upstream| upstream.header_sent())
-            },
-            |ended| ended.cut_short,
-        );
-        // With the header sent, nginx cannot try another peer.
-        let cause = attempt.as_ref().and_then(|shown| shown.attempt().cause);
-        sent && place.last && cause.is_some_and(|cause| cause != Cause::UpstreamResponse)
-    });
+    let cause = attempt.as_ref().and_then(|shown| shown.attempt().cause);
+    let cut_short = match (place.group, cause) {
+        (Some(group), Some(cause)) if noted.is_some() && place.last => {
+            cut_short(request, group, cause)
+        }
+        _ => false,
+    };
     let answered = state.is_some_and(|state| state.header_time().is_some());
     Entry { has_peer, attempt, answered, group: place.group, cut_short, note: noted }
+}
+
+/// Whether the last attempt failed after its header had been sent: nginx cannot try another peer then.
+fn cut_short(request: Request<'_>, group: &Group, cause: Cause) -> bool {
+    let sent = match group.ended {
+        Some(ended) => ended.cut_short,
+        None => {
+            let upstream = request.upstream().filter(|u| u.id() == group.upstream);
+            upstream.is_some_and(|upstream| upstream.header_sent())
+        }
+    };
+    sent && cause != Cause::UpstreamResponse
 }
 
 /// An attempt of which only lines are known that do not decide. Whether it failed is told by how
@@ -168,26 +208,33 @@ fn judge_unknown(attempt: &mut Attempt, state: Option<&State>, group: &Group, at
     }
 }
 
+/// Whether there is nothing that [`complete`] would add to an attempt that failed.
+fn is_complete(attempt: &Attempt, state: &State) -> bool {
+    attempt.peer.is_some()
+        && attempt.status == status(state)
+        && attempt.bytes_received.is_none_or(|known| known >= state.bytes_received())
+}
+
+fn status(state: &State) -> Option<u16> {
+    Some(state.status()).filter(|status| *status != 0)
+}
+
 /// Adds what nginx keeps of every attempt.
 fn complete(shown: &mut Shown<'_>, state: &State, diagnosed: bool) {
-    let status = Some(state.status()).filter(|status| *status != 0);
     let received = state.bytes_received();
     let noted = shown.attempt();
-    if noted.cause.is_some() {
-        // nginx adds what the pipe has read when the upstream request ends.
-        let more = noted.bytes_received.map(|known| known.max(received));
-        let complete =
-            noted.peer.is_some() && (noted.status, noted.bytes_received) == (status, more);
-        if !complete {
-            let attempt = shown.to_mut();
-            attempt.peer = attempt.peer.take().or_else(|| peer_of(state));
-            (attempt.status, attempt.bytes_received) = (status, more);
-        }
+    let failed = noted.cause.is_some();
+    if failed && is_complete(noted, state) {
         return;
     }
     let attempt = shown.to_mut();
     attempt.peer = attempt.peer.take().or_else(|| peer_of(state));
-    attempt.status = status;
+    attempt.status = status(state);
+    if failed {
+        // nginx adds what the pipe has read when the upstream request ends.
+        attempt.bytes_received = attempt.bytes_received.map(|known| known.max(received));
+        return;
+    }
     if diagnosed && answered_error(state) {
         attempt.cause = Some(Cause::UpstreamResponse);
     }
