@@ -35,7 +35,7 @@ unsafe extern "C" fn header(r: *mut ngx_http_request_t) -> ngx_int_t {
         let upstream = (*r).upstream;
         // Every response comes by here: most have no upstream, or one that is watched.
         if !upstream.is_null() {
-            if !hooks::is_hooked(&*upstream) {
+            if !watch::is_hooked(&*upstream) {
                 return unwatched(r);
             }
             keep_size(r);
@@ -112,7 +112,7 @@ unsafe fn came(r: *mut ngx_http_request_t) -> bool {
     }
     // SAFETY: no reference into the upstream request is held here (Upstream keeps a pointer).
     if let Some(u) = unsafe { (*r).upstream.as_mut() } {
-        watch::watch(u);
+        watch::hook(u);
     }
-    hooks::is_hooked(upstream.raw())
+    watch::is_hooked(upstream.raw())
 }

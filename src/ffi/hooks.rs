@@ -9,10 +9,7 @@ use std::ffi::c_void;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use nginx_sys::{
-    NGX_OK, ngx_http_request_t, ngx_http_upstream_t, ngx_int_t, ngx_pool_cleanup_add,
-    ngx_pool_cleanup_t,
-};
+use nginx_sys::{NGX_OK, ngx_http_request_t, ngx_int_t, ngx_pool_cleanup_add, ngx_pool_cleanup_t};
 
 use super::guard::{guard, guard_or};
 use super::request::Request;
@@ -29,8 +26,8 @@ static LIVE: AtomicUsize = AtomicUsize::new(1);
 #[derive(Default)]
 struct Kept {
     diagnosis: RefCell<Diagnosis>,
-    /// The functions that were in place before the hook, one for each upstream request that was
-    /// not watched from its start: one without a group, whose address was made at run time.
+    /// The functions that were in place before the hook, one for each upstream request whose function
+    /// has no place in the tables of [`watch`].
     originals: RefCell<Vec<(UpstreamId, Finalize)>>,
     /// A panic happened while this request was looked at: nothing of it is believed any more.
     disabled: Cell<bool>,
@@ -132,67 +129,80 @@ pub(crate) fn hook_finalize(request: Request<'_>, upstream: Upstream<'_>) {
     if is_watched(request) {
         return;
     }
-    let Some(kept) = keep(request) else { return };
-    let Ok(mut originals) = kept.originals.try_borrow_mut() else { return };
     // SAFETY: the upstream request lives in the request's pool, and no reference into it is held
     // here (Upstream keeps a pointer). The protocol module has set its function, or none yet.
-    unsafe {
-        let u = request.raw().upstream;
-        if let Some(original) = (*u).finalize_request {
-            originals.push((upstream.id(), original));
-            (*u).finalize_request = Some(finalize);
-        }
-    }
+    let u = unsafe { &mut *request.raw().upstream };
+    watch::hook(u);
+    let Some(original) = u.finalize_request.filter(|_| !watch::is_hooked(u)) else { return };
+    let Some(kept) = keep(request) else { return };
+    let Ok(mut originals) = kept.originals.try_borrow_mut() else { return };
+    originals.push((upstream.id(), original));
+    u.finalize_request = Some(finalize_other);
 }
 
-/// Stands in `u->finalize_request`.
-pub(super) unsafe extern "C" fn finalize(r: *mut ngx_http_request_t, rc: ngx_int_t) {
+/// Stands in `u->finalize_request` for the function of a usual protocol module ([`watch`]).
+pub(super) unsafe extern "C" fn finalize<const AT: usize>(
+    r: *mut ngx_http_request_t,
+    rc: ngx_int_t,
+) {
     // No panic boundary: nothing here can panic. Both end by a jump.
     // SAFETY: nginx calls it with the live request that the upstream request belongs to; the
     // original is the function that stood here before, called with its own arguments.
     unsafe {
-        match usual_end(Request::of_handler(r), rc) {
-            Some(original) => original(r, rc),
-            None => unusual_end(r, rc),
+        if usual_end(Request::of_handler(r), rc) {
+            watch::original::<AT>()(r, rc);
+        } else {
+            unusual_end::<AT>(r, rc);
         }
     }
 }
 
-/// Counts the end of an upstream request of the usual kind. The function that the hook replaced;
-/// `None` if it is of another kind. No more is kept meanwhile than there are registers for.
-#[inline(always)]
-fn usual_end(request: Request<'_>, rc: ngx_int_t) -> Option<Finalize> {
-    let upstream = request.upstream()?;
-    if LIVE.load(Ordering::Relaxed) != 0 || observe::gave_up(rc) {
-        return None;
-    }
-    let original = watch::usual_original(upstream.raw())?;
-    observe::count_usual(request, upstream).then_some(original)
-}
-
-/// As [`finalize`], of any kind.
+/// Counts the end of an upstream request of the usual kind. False if it is of another kind. No more is
+/// kept meanwhile than there are registers for.
 ///
 /// # Safety
-/// `r` is a live request.
-#[cold]
-unsafe extern "C" fn unusual_end(r: *mut ngx_http_request_t, rc: ngx_int_t) {
+/// An upstream request of this request ends.
+#[inline(always)]
+unsafe fn usual_end(request: Request<'_>, rc: ngx_int_t) -> bool {
+    if LIVE.load(Ordering::Relaxed) != 0 || observe::gave_up(rc) {
+        return false;
+    }
     // SAFETY: by the caller's contract.
-    let request = unsafe { Request::of_handler(r) };
-    let Some(upstream) = request.upstream() else { return };
-    let live = LIVE.load(Ordering::Relaxed) != 0;
-    let original = match live {
-        false => watch::original(upstream.raw()),
-        true => original(request, upstream),
-    };
-    ended(request, upstream, rc, live || observe::gave_up(rc));
-    if let Some(original) = original {
-        // SAFETY: the function that stood here before, with its own arguments.
-        unsafe { original(r, rc) };
+    let upstream = unsafe { request.ending_upstream() };
+    observe::count_usual(request, upstream)
+}
+
+/// As [`finalize`], of an upstream request of any kind.
+///
+/// # Safety
+/// As for that.
+#[cold]
+unsafe extern "C" fn unusual_end<const AT: usize>(r: *mut ngx_http_request_t, rc: ngx_int_t) {
+    // SAFETY: by the caller's contract.
+    unsafe {
+        let request = Request::of_handler(r);
+        ended(request, request.ending_upstream(), rc);
+        watch::original::<AT>()(r, rc);
+    }
+}
+
+/// Stands in `u->finalize_request` for any other function.
+pub(super) unsafe extern "C" fn finalize_other(r: *mut ngx_http_request_t, rc: ngx_int_t) {
+    // SAFETY: as for finalize().
+    unsafe {
+        let request = Request::of_handler(r);
+        let upstream = request.ending_upstream();
+        let original = other_original(request, upstream);
+        ended(request, upstream, rc);
+        if let Some(original) = original {
+            original(r, rc);
+        }
     }
 }
 
 /// Looks at the end of an upstream request.
-fn ended(request: Request<'_>, upstream: Upstream<'_>, rc: ngx_int_t, noted: bool) {
+fn ended(request: Request<'_>, upstream: Upstream<'_>, rc: ngx_int_t) {
+    let noted = LIVE.load(Ordering::Relaxed) != 0 || observe::gave_up(rc);
     let noted = noted || guard(false, || observe::answered_in(request));
     if noted {
         guard_or(|| observe::finalized(request, upstream, rc), || disable(request));
@@ -200,14 +210,14 @@ fn ended(request: Request<'_>, upstream: Upstream<'_>, rc: ngx_int_t, noted: boo
     guard((), || observe::count(request, upstream, noted));
 }
 
-/// The function that the hook replaced. Nothing in it can panic.
-fn original(request: Request<'_>, upstream: Upstream<'_>) -> Option<Finalize> {
+/// The function that [`finalize_other`] replaced. Nothing in it can panic.
+fn other_original(request: Request<'_>, upstream: Upstream<'_>) -> Option<Finalize> {
     let own = find(request).and_then(|kept| {
         let originals = kept.originals.try_borrow().ok()?;
         let mut hooked = originals.iter();
         hooked.find(|(id, _)| *id == upstream.id()).map(|(_, original)| *original)
     });
-    own.or_else(|| watch::original(upstream.raw()))
+    own.or_else(|| watch::other_original(upstream.raw()))
 }
 
 /// `ngx_http_handler_pt` of the log phase.
@@ -218,7 +228,7 @@ pub(super) unsafe extern "C" fn log_phase(r: *mut ngx_http_request_t) -> ngx_int
         let upstream = (*r).upstream;
         // Every request comes by here, and of most there is nothing to say.
         if LIVE.load(Ordering::Relaxed) != 0
-            || (!upstream.is_null() && !is_hooked(&*upstream))
+            || (!upstream.is_null() && !watch::is_hooked(&*upstream))
             || has_gateway_status(&*r)
         {
             return log_request(r);
@@ -263,16 +273,9 @@ pub(super) fn handler_known() {
     LIVE.fetch_sub(1, Ordering::Relaxed);
 }
 
-/// Whether the end of an upstream request was, or will be, seen by the hook.
-#[inline]
-pub(super) fn is_hooked(upstream: &ngx_http_upstream_t) -> bool {
-    let hooked = upstream.finalize_request.map(|function| function as usize);
-    hooked == Some(finalize as *const () as usize)
-}
-
-/// As [`is_hooked`], of the request's last upstream request.
+/// Whether the end of the request's last upstream request was, or will be, seen by a hook.
 fn is_watched(request: Request<'_>) -> bool {
-    request.upstream().is_none_or(|upstream| is_hooked(upstream.raw()))
+    request.upstream().is_none_or(|upstream| watch::is_hooked(upstream.raw()))
 }
 
 /// Whether a variable may have a value.

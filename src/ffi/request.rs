@@ -151,6 +151,16 @@ impl<'a> Request<'a> {
         unsafe { Upstream::from_raw(self.raw().upstream, self.raw()) }
     }
 
+    /// `r->upstream`, where there is one.
+    ///
+    /// # Safety
+    /// An upstream request of this request is under way, or ends.
+    #[inline(always)]
+    pub(super) unsafe fn ending_upstream(&self) -> Upstream<'a> {
+        // SAFETY: by the caller's contract. As for upstream().
+        unsafe { Upstream::of_hook(self.raw().upstream, self.raw()) }
+    }
+
     /// `r->upstream_states`: an entry for each attempt, of all upstream requests of this request.
     pub(crate) fn states(&self) -> &'a [State] {
         // SAFETY: NULL, or an array of ngx_http_upstream_state_t in the request's pool
@@ -169,10 +179,10 @@ impl<'a> Request<'a> {
     /// The entry of the only attempt, if there was just one.
     #[inline]
     pub(crate) fn only_state(&self) -> Option<&'a State> {
-        // SAFETY: as for states().
+        // SAFETY: as for states(); with an element, there is a place where that is.
         unsafe {
             let states = self.raw().upstream_states.as_ref().filter(|states| states.nelts == 1)?;
-            states.elts.cast::<ngx_http_upstream_state_t>().cast::<State>().as_ref()
+            Some(&*states.elts.cast::<ngx_http_upstream_state_t>().cast::<State>())
         }
     }
 

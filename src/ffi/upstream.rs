@@ -1,6 +1,7 @@
 //! `ngx_http_upstream_t` and `ngx_http_upstream_state_t`.
 
 use std::borrow::Cow;
+use std::hint;
 use std::ptr::NonNull;
 use std::slice;
 
@@ -36,6 +37,17 @@ impl<'a> Upstream<'a> {
         request: &'a ngx_http_request_t,
     ) -> Option<Upstream<'a>> {
         NonNull::new(raw).map(|raw| Upstream { raw, request })
+    }
+
+    /// # Safety
+    /// As for [`Upstream::from_raw`], of a pointer that is not NULL.
+    #[inline(always)]
+    pub(super) unsafe fn of_hook(
+        raw: *mut ngx_http_upstream_t,
+        request: &'a ngx_http_request_t,
+    ) -> Upstream<'a> {
+        // SAFETY: by the caller's contract.
+        Upstream { raw: unsafe { NonNull::new_unchecked(raw) }, request }
     }
 
     pub(super) fn raw(&self) -> &'a ngx_http_upstream_t {
@@ -344,20 +356,22 @@ impl State {
     pub(crate) fn long_peer(&self) -> Option<&[u8]> {
         // SAFETY: as above; a text that is not empty is not NULL.
         unsafe {
-            let name = self.0.peer.as_ref()?;
-            (name.len >= size_of::<u64>()).then(|| slice::from_raw_parts(name.data, name.len))
+            let name = self.0.peer.as_ref().filter(|name| name.len >= size_of::<u64>())?;
+            hint::assert_unchecked(!name.data.is_null());
+            Some(slice::from_raw_parts(name.data, name.len))
         }
     }
 
-    /// How long the attempt took, milliseconds, if it has ended with a response that is no error of
-    /// a gateway's.
+    /// How long the attempt took, milliseconds, if it ends with a response that is no error of a
+    /// gateway's. That time is set before a hook hears of the end
+    /// (`ngx_http_upstream_finalize_request`).
     #[inline]
     pub(crate) fn took_if_good(&self) -> Option<u64> {
         let State(state) = self;
         if state.header_time == ngx_msec_t::MAX || matches!(state.status, 502..=504) {
             return None;
         }
-        millis(state.response_time)
+        Some(state.response_time as u64)
     }
 
     /// Whether it stands between the attempts of two upstream requests: all zeros, while those of an

@@ -2,11 +2,10 @@
 //!
 //! An upstream's own 502 makes no line, and after a redirect to an error page, or in a
 //! subrequest, nothing tells any more in which location it happened. So in postconfiguration each
-//! group's `peer.init`, which nginx calls with the request in its location, is put behind
-//! [`init_peer`], which hooks the end of the upstream request. Neither allocates: the function
-//! that the hook replaces is the same for all requests of a protocol module, and kept once.
+//! group's `peer.init`, which nginx calls with the request in its location, is hooked, and that hook
+//! hooks the end of the upstream request. Neither allocates: the functions that hooks replace are few,
+//! and kept once.
 
-use std::cell::Cell;
 use std::ptr::{NonNull, addr_of};
 use std::slice;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,7 +19,7 @@ use nginx_sys::{
 
 use super::peers::{self, PeerAt};
 use super::request::Request;
-use super::{hooks, module, upstream};
+use super::{hooks, upstream};
 
 type InitPeer = unsafe extern "C" fn(
     r: *mut ngx_http_request_t,
@@ -30,31 +29,22 @@ pub(super) type Finalize = unsafe extern "C" fn(r: *mut ngx_http_request_t, rc: 
 
 /// The groups of a configuration, in the order of their addresses.
 #[derive(Default)]
-pub(crate) struct Groups {
-    known: Vec<Known>,
-    /// Addresses of groups that have been asked for, each with its `peer.init`: several groups can
-    /// have one place.
-    inits: Vec<Cell<(usize, Option<InitPeer>)>>,
-}
+pub(crate) struct Groups(Vec<Group>);
 
 /// A group.
-struct Known {
+struct Group {
     /// Its address.
     at: usize,
     group: NonNull<ngx_http_upstream_srv_conf_t>,
-    /// The `peer.init` that [`init_peer`] stands for.
+    /// The `peer.init` that is hooked.
     init: InitPeer,
     name: String,
     /// Its peers that stay where they are.
     fixed: Vec<PeerAt>,
 }
 
-/// Groups are further apart than this, bytes.
-const APART: usize = 64;
-const _: () = assert!(size_of::<ngx_http_upstream_srv_conf_t>() >= APART);
-
 impl Groups {
-    /// Puts every group of the configuration behind [`init_peer`].
+    /// Hooks `peer.init` of every group of the configuration.
     pub(super) fn wrap(cf: &mut ngx_conf_t) -> Groups {
         // SAFETY: inside http{}, the main configuration of the upstream module with an array of
         // pointers to groups, which it has initialized (ngx_http_upstream_init_main_conf).
@@ -77,21 +67,21 @@ impl Groups {
             // SAFETY: as above; nobody else looks at it while the configuration is read.
             let (init, name, fixed) = unsafe {
                 let init: &mut ngx_http_upstream_init_peer_pt = &mut (*group.as_ptr()).peer.init;
-                let init = init.replace(init_peer);
-                (init, upstream::name_of(group.as_ref()), peers::fixed(group.as_ref()))
+                let original = *init;
+                *init = original.map(init_hook);
+                (original, upstream::name_of(group.as_ref()), peers::fixed(group.as_ref()))
             };
             if let Some(init) = init {
-                wrapped.push(Known { at: group.as_ptr() as usize, group, init, name, fixed });
+                wrapped.push(Group { at: group.as_ptr() as usize, group, init, name, fixed });
             }
         }
         wrapped.sort_unstable_by_key(|known| known.at);
-        let places = wrapped.len().saturating_mul(2).next_power_of_two();
-        Groups { known: wrapped, inits: (0..places).map(|_| Cell::default()).collect() }
+        Groups(wrapped)
     }
 
     /// The names of all groups with those of their peers, as far as nginx keeps them.
     pub(crate) fn peers(&self) -> impl Iterator<Item = (&str, Vec<Peer>)> {
-        self.known.iter().map(|known| {
+        self.0.iter().map(|known| {
             // SAFETY: the group lives in the cycle, as this does.
             let peers = peers::of_group(unsafe { known.group.as_ref() });
             (known.name.as_str(), peers.unwrap_or_default())
@@ -110,156 +100,196 @@ impl Groups {
 
     /// Whether there is a group of this name.
     pub(super) fn has(&self, name: &str) -> bool {
-        self.known.iter().any(|known| known.name == name)
+        self.0.iter().any(|known| known.name == name)
     }
 
-    fn find(&self, at: usize) -> Option<&Known> {
-        let found = self.known.binary_search_by_key(&at, |known| known.at).ok()?;
-        self.known.get(found)
+    fn find(&self, at: usize) -> Option<&Group> {
+        let found = self.0.binary_search_by_key(&at, |known| known.at).ok()?;
+        self.0.get(found)
+    }
+}
+
+/// Functions of nginx's modules that are hooked, by their addresses, each with a hook of its own,
+/// which finds it at once. What is known is kept for good.
+struct Known<const N: usize>([AtomicUsize; N]);
+
+/// No function has this address.
+const NONE: usize = usize::MAX;
+
+impl<const N: usize> Known<N> {
+    const fn none() -> Self {
+        Known([const { AtomicUsize::new(NONE) }; N])
     }
 
-    /// The place of the group at an address.
+    /// The function at a place.
     #[inline(always)]
-    fn place(&self, at: usize) -> Option<&Cell<(usize, Option<InitPeer>)>> {
-        let mask = self.inits.len().checked_sub(1)?;
-        self.inits.get((at / APART) & mask)
+    fn at<const AT: usize>(&self) -> usize {
+        const { assert!(AT < N) };
+        #[expect(clippy::indexing_slicing, reason = "the place is checked at compile time")]
+        self.0[AT].load(Ordering::Relaxed)
     }
 
-    /// The `peer.init` of the group at an address, if that has been asked for.
-    #[inline(always)]
-    fn known_init(&self, at: usize) -> Option<InitPeer> {
-        let (known, init) = self.place(at)?.get();
-        if known != at {
-            return None;
-        }
-        init
-    }
-
-    /// The `peer.init` of the group at an address.
-    fn init(&self, at: usize) -> Option<InitPeer> {
-        self.known_init(at).or_else(|| {
-            let init = self.find(at)?.init;
-            self.place(at)?.set((at, Some(init)));
-            Some(init)
+    /// The place of a function, which is given a free one if it has none.
+    fn place(&self, function: usize) -> Option<usize> {
+        self.0.iter().position(|known| {
+            let _ = known.compare_exchange(NONE, function, Ordering::Relaxed, Ordering::Relaxed);
+            known.load(Ordering::Relaxed) == function
         })
     }
 }
 
-/// Stands in `us->peer.init`.
-unsafe extern "C" fn init_peer(
+/// The functions that are hooked in `us->peer.init`: those of balancers. nginx has six, and few
+/// configurations use more than these.
+static INITS: Known<4> = Known::none();
+const INIT_HOOKS: [InitPeer; 4] = [init_peer::<0>, init_peer::<1>, init_peer::<2>, init_peer::<3>];
+
+/// The hook for a `peer.init`.
+fn init_hook(init: InitPeer) -> InitPeer {
+    let own = INITS.place(init as usize).and_then(|at| INIT_HOOKS.get(at));
+    own.copied().unwrap_or(init_other_peer)
+}
+
+/// Stands in `us->peer.init` for the function at a place of [`INITS`].
+unsafe extern "C" fn init_peer<const AT: usize>(
     r: *mut ngx_http_request_t,
     us: *mut ngx_http_upstream_srv_conf_t,
 ) -> ngx_int_t {
     // No panic boundary: nothing here can panic. Both end by a jump.
-    // SAFETY: nginx calls it with a live request and its group.
+    // SAFETY: nginx calls it with a live request and its group. It is a hook only once the function
+    // is known.
     unsafe {
-        match usual_init(r, us as usize) {
-            Some(original) => original(r, us),
-            None => unusual_init(r, us),
+        if watch_usual(r) {
+            std::mem::transmute::<usize, InitPeer>(INITS.at::<AT>())(r, us)
+        } else {
+            init_unusual::<AT>(r, us)
         }
     }
 }
 
-/// Watches an upstream request like most. The `peer.init` that [`init_peer`] stands for; `None` if
-/// it is like few.
+/// As [`init_peer`], of an upstream request of any kind.
 ///
 /// # Safety
-/// `r` is a live request.
-#[inline(always)]
-unsafe fn usual_init(r: *mut ngx_http_request_t, us: usize) -> Option<InitPeer> {
-    // SAFETY: by the caller's contract.
-    let request = unsafe { Request::of_handler(r) };
-    let original = module::newest_conf()?.groups.known_init(us)?;
-    if !request.loc_conf()?.enabled() || request.is_post_action() {
-        return None;
-    }
-    // SAFETY: nginx calls peer.init for the request's upstream (ngx_http_upstream_init_request).
-    let u = unsafe { (*r).upstream.as_mut() }?;
-    if !watch_usual(u) {
-        return None;
-    }
-    Some(original)
-}
-
-/// As [`init_peer`], of any kind.
-///
-/// # Safety
-/// `r` is a live request, and `us` its group.
+/// As for that.
 #[inline(never)]
-unsafe extern "C" fn unusual_init(
+unsafe extern "C" fn init_unusual<const AT: usize>(
     r: *mut ngx_http_request_t,
     us: *mut ngx_http_upstream_srv_conf_t,
 ) -> ngx_int_t {
-    // SAFETY: by the caller's contract.
-    let request = unsafe { Request::of_handler(r) };
-    let original = request.main_conf().and_then(|conf| conf.groups.init(us as usize));
-    let Some(original) = original else { return NGX_ERROR as ngx_int_t };
     // Before the original: a line that is logged in there hooks an upstream request that is not
     // watched yet in a more costly way.
-    if request.loc_conf().is_some_and(|conf| conf.enabled()) && !request.is_post_action() {
-        // SAFETY: as above.
-        if let Some(u) = unsafe { (*r).upstream.as_mut() } {
-            watch(u);
-        }
+    // SAFETY: by the caller's contract.
+    unsafe {
+        watch_any(r);
+        std::mem::transmute::<usize, InitPeer>(INITS.at::<AT>())(r, us)
     }
-    // SAFETY: the function that stood here before, with its own arguments.
-    unsafe { original(r, us) }
 }
 
-/// Protocol modules whose function is kept; nginx has six.
+/// Stands in `us->peer.init` for a function that has no place in [`INITS`].
+unsafe extern "C" fn init_other_peer(
+    r: *mut ngx_http_request_t,
+    us: *mut ngx_http_upstream_srv_conf_t,
+) -> ngx_int_t {
+    // SAFETY: nginx calls it with a live request and its group.
+    unsafe {
+        let conf = Request::of_handler(r).main_conf();
+        let group = conf.and_then(|conf| conf.groups.find(us as usize));
+        let Some(group) = group else { return NGX_ERROR as ngx_int_t };
+        watch_any(r);
+        (group.init)(r, us)
+    }
+}
+
+/// Watches an upstream request like most. False if it is like few, or not to be watched.
+///
+/// # Safety
+/// `r` is a live request whose upstream request is about to choose a peer.
+#[inline(always)]
+unsafe fn watch_usual(r: *mut ngx_http_request_t) -> bool {
+    // SAFETY: by the caller's contract; nginx calls peer.init for the request's upstream
+    // (ngx_http_upstream_init_request).
+    unsafe { is_diagnosed(Request::of_handler(r)) && hook_usual(&mut *(*r).upstream) }
+}
+
+/// Watches an upstream request of any kind, if it is to be watched.
+///
+/// # Safety
+/// As for [`watch_usual`].
+unsafe fn watch_any(r: *mut ngx_http_request_t) {
+    // SAFETY: as there.
+    unsafe {
+        if is_diagnosed(Request::of_handler(r)) {
+            hook(&mut *(*r).upstream);
+        }
+    }
+}
+
+#[inline(always)]
+fn is_diagnosed(request: Request<'_>) -> bool {
+    request.loc_conf().is_some_and(|conf| conf.enabled()) && !request.is_post_action()
+}
+
+/// The functions that are hooked in `u->finalize_request`: those of the two protocol modules that
+/// were seen first, as few servers have more kinds of upstreams. One that sets another function for
+/// some requests is left alone with those.
+static FINALIZES: Known<2> = Known::none();
+const FINALIZE_HOOKS: [Finalize; 2] = [hooks::finalize::<0>, hooks::finalize::<1>];
+
+/// Protocol modules whose function is kept otherwise; nginx has six.
 const MODULES: usize = 16;
 
-/// Addresses of protocol modules, each with that of its `finalize_request`. Filled from the start
-/// as requests come; this worker's one thread is the only one to use it.
-static ORIGINALS: [(AtomicUsize, AtomicUsize); MODULES] =
+/// Addresses of other protocol modules, each with that of its `finalize_request`. Filled from the
+/// start as requests come; this worker's one thread is the only one to use it.
+static OTHERS: [(AtomicUsize, AtomicUsize); MODULES] =
     [const { (AtomicUsize::new(0), AtomicUsize::new(0)) }; MODULES];
 
 /// The place of a module in the table, or the free one it would take.
-#[inline(never)]
 fn place(module: usize) -> Option<&'static (AtomicUsize, AtomicUsize)> {
-    ORIGINALS.iter().find(|(known, _)| {
+    OTHERS.iter().find(|(known, _)| {
         let known = known.load(Ordering::Relaxed);
         known == module || known == 0
     })
 }
 
-/// Hooks the end of an upstream request.
-pub(super) fn watch(u: &mut ngx_http_upstream_t) {
-    if !watch_usual(u) {
-        watch_other(u);
-    }
+/// Whether the end of an upstream request was, or will be, seen by a hook.
+#[inline(always)]
+pub(super) fn is_hooked(u: &ngx_http_upstream_t) -> bool {
+    let function = u.finalize_request.map_or(0, |function| function as usize);
+    let is = |hook: Finalize| function == hook as usize;
+    is(hooks::finalize::<0>) || is(hooks::finalize::<1>) || is_hooked_otherwise(function)
 }
 
-/// The address that is kept for an upstream request's module, if it is one of the two that were seen
-/// first: few servers have more kinds of upstreams. 0 for others.
-#[inline(always)]
-fn usual(u: &ngx_http_upstream_t) -> usize {
-    let tag = u.output.tag as usize;
-    let [first, second, ..] = &ORIGINALS;
-    if first.0.load(Ordering::Relaxed) == tag {
-        return first.1.load(Ordering::Relaxed);
-    }
-    if second.0.load(Ordering::Relaxed) == tag {
-        return second.1.load(Ordering::Relaxed);
-    }
-    0
+/// Not inlined, or it would be asked first.
+#[cold]
+fn is_hooked_otherwise(function: usize) -> bool {
+    function == hooks::finalize_other as *const () as usize
 }
 
 /// Hooks the end of a usual upstream request. False if it is none.
 #[inline(always)]
-fn watch_usual(u: &mut ngx_http_upstream_t) -> bool {
+fn hook_usual(u: &mut ngx_http_upstream_t) -> bool {
     let current = u.finalize_request.map_or(0, |function| function as usize);
-    if current == 0 || usual(u) != current {
+    let hook: Finalize = if current == FINALIZES.at::<0>() {
+        hooks::finalize::<0>
+    } else if current == FINALIZES.at::<1>() {
+        hooks::finalize::<1>
+    } else {
         return false;
-    }
-    u.finalize_request = Some(hooks::finalize);
+    };
+    u.finalize_request = Some(hook);
     true
 }
 
-/// As [`watch`], of a module that has no entry yet, or a later one.
-fn watch_other(u: &mut ngx_http_upstream_t) {
-    let current = u.finalize_request.map_or(0, |function| function as usize);
-    if current == 0 || u.output.tag.is_null() || current == hooks::finalize as *const () as usize {
+/// Hooks the end of an upstream request.
+pub(super) fn hook(u: &mut ngx_http_upstream_t) {
+    if is_hooked(u) {
+        return;
+    }
+    let Some(current) = u.finalize_request.map(|function| function as usize) else { return };
+    if let Some(hook) = FINALIZES.place(current).and_then(|at| FINALIZE_HOOKS.get(at)) {
+        u.finalize_request = Some(*hook);
+        return;
+    }
+    if u.output.tag.is_null() {
         return;
     }
     let Some((module, original)) = place(u.output.tag as usize) else { return };
@@ -267,24 +297,26 @@ fn watch_other(u: &mut ngx_http_upstream_t) {
         module.store(u.output.tag as usize, Ordering::Relaxed);
         original.store(current, Ordering::Relaxed);
     }
-    // A module that sets another function for some requests is left alone with those.
     if original.load(Ordering::Relaxed) == current {
-        u.finalize_request = Some(hooks::finalize);
+        u.finalize_request = Some(hooks::finalize_other);
     }
 }
 
-/// The function that [`watch`] replaced, if it is that of a usual upstream request.
+/// The function that the hook at this place stands for.
+///
+/// # Safety
+/// Called by that hook: it is one only once the function is known.
 #[inline(always)]
-pub(super) fn usual_original(u: &ngx_http_upstream_t) -> Option<Finalize> {
-    // SAFETY: NULL, which no function is, or what watch() stored: the address of such a function.
-    unsafe { std::mem::transmute::<usize, Option<Finalize>>(usual(u)) }
+pub(super) unsafe fn original<const AT: usize>() -> Finalize {
+    // SAFETY: the address of such a function, by the caller's contract.
+    unsafe { std::mem::transmute::<usize, Finalize>(FINALIZES.at::<AT>()) }
 }
 
-/// The function that [`watch`] replaced.
-pub(super) fn original(u: &ngx_http_upstream_t) -> Option<Finalize> {
+/// The function of another module that [`hook`] replaced.
+pub(super) fn other_original(u: &ngx_http_upstream_t) -> Option<Finalize> {
     let tag = u.output.tag as usize;
     let (module, original) = place(tag)?;
     let known = (module.load(Ordering::Relaxed) == tag).then(|| original.load(Ordering::Relaxed));
-    // SAFETY: as above.
+    // SAFETY: NULL, which no function is, or what hook() stored: the address of such a function.
     unsafe { std::mem::transmute::<usize, Option<Finalize>>(known.unwrap_or(0)) }
 }

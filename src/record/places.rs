@@ -16,20 +16,21 @@ use crate::ffi::time;
 /// What is remembered, for the life of a configuration.
 #[derive(Default)]
 pub(crate) struct Places {
-    by_address: Vec<Cell<ByAddress>>,
+    by_address: Vec<Cell<Option<ByAddress>>>,
     by_name: Vec<Cell<ByName>>,
     /// The bits of a number that are not needed to tell the places in that apart.
     shift: u32,
 }
 
-/// A peer's own place.
-#[derive(Clone, Copy, Default)]
+/// A peer's own place. Found by its number, which for a power of two takes no multiplication.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
 struct ByAddress {
     /// Address of the group.
     group: usize,
     /// Where nginx has its name.
     at: usize,
-    place: Option<Place<'static>>,
+    place: Place<'static>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -66,11 +67,12 @@ impl Places {
     }
 
     /// nginx makes the servers of a group in one piece, and its backup servers in another: those of
-    /// one have slots beside each other.
+    /// one are as far apart as an odd number of steps, and so each has a slot of its own.
     #[inline(always)]
-    fn at_address(&self, at: usize) -> Option<&Cell<ByAddress>> {
+    fn at_address(&self, at: usize) -> Option<&Cell<Option<ByAddress>>> {
+        const STEP: u32 = SPACING.trailing_zeros();
         let mask = self.by_address.len().checked_sub(1)?;
-        self.by_address.get((at / SPACING) & mask)
+        self.by_address.get((at >> STEP) & mask)
     }
 
     #[inline(always)]
@@ -95,17 +97,20 @@ pub(crate) fn remembered(
     group: usize,
     (at, peer): (usize, &[u8]),
 ) -> Option<Place<'static>> {
-    let known = main.places.at_address(at)?.get();
-    let place = if known.group == group && known.at == at {
-        known.place?
-    } else {
-        let known = main.places.at_name(group, peer)?.get();
-        if known.group != group {
-            return None;
-        }
-        known.place.filter(|place| !place.is_other())?
-    };
     // Compared all the same: there are balancers that write another name there.
+    match main.places.at_address(at)?.get() {
+        Some(known) if known.group == group && known.at == at => {
+            known.place.is_own(peer).then_some(known.place)
+        }
+        _ => remembered_name(main, group, peer),
+    }
+}
+
+/// As [`remembered`], by the name alone.
+#[inline(always)]
+fn remembered_name(main: &'static MainConf, group: usize, peer: &[u8]) -> Option<Place<'static>> {
+    let known = main.places.at_name(group, peer)?.get();
+    let place = known.place.filter(|place| known.group == group && !place.is_other())?;
     place.is_own(peer).then_some(place)
 }
 
@@ -113,7 +118,7 @@ pub(crate) fn remembered(
 #[cold]
 pub(crate) fn remember_address(main: &MainConf, group: usize, at: usize, place: Place<'static>) {
     if let Some(slot) = main.places.at_address(at) {
-        slot.set(ByAddress { group, at, place: Some(place) });
+        slot.set(Some(ByAddress { group, at, place }));
     }
 }
 

@@ -184,7 +184,8 @@ impl PeerSlot {
     #[inline(always)]
     fn add_ok(&self, now: u64) {
         self.ok.fetch_add(1, Relaxed);
-        self.last_ok.store(now.max(1), Relaxed);
+        // One in the host's first millisecond is taken for none.
+        self.last_ok.store(now, Relaxed);
     }
 
     fn count_ok(&self, now: u64) {
