@@ -126,7 +126,7 @@ fn findings_are_as_sure_as_they_say() {
             let past = nginx.past(seen.now);
             let context = ended(&backend, &mut seen, rng);
             for finding in concluded((&seen.attempt, &past), &context, &Arena::new()) {
-                let right = judge::is_right(&finding, &seen, &backend);
+                let right = judge::is_right(finding, &seen, &backend);
                 let key = (finding.code, finding.confidence);
                 assert!(
                     right || key.1 != Confidence::Certain,
