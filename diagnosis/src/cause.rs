@@ -2,6 +2,10 @@
 
 use serde::{Serialize, Serializer};
 
+use crate::json::{Member, member};
+use crate::slugs::slugs;
+use crate::words::phrase::words;
+
 /// How far an attempt had come when it failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
@@ -21,19 +25,15 @@ pub enum Phase {
     Body,
 }
 
-impl Phase {
-    /// The name used in variables and JSON.
-    pub fn slug(self) -> &'static str {
-        match self {
-            Phase::Resolve => "resolve",
-            Phase::Select => "select",
-            Phase::Connect => "connect",
-            Phase::Tls => "tls",
-            Phase::Send => "send",
-            Phase::Header => "header",
-            Phase::Body => "body",
-        }
-    }
+slugs! {
+    Phase, "phase":
+    Resolve = "resolve",
+    Select = "select",
+    Connect = "connect",
+    Tls = "tls",
+    Send = "send",
+    Header = "header",
+    Body = "body",
 }
 
 impl Serialize for Phase {
@@ -55,6 +55,10 @@ pub struct Row {
     pub meaning: &'static str,
     /// What to do first.
     pub advice: &'static str,
+    /// The name as a member of an object.
+    pub(crate) member: Member,
+    /// The error type as a member of an object.
+    pub(crate) error_member: Member,
 }
 
 macro_rules! causes {
@@ -72,7 +76,9 @@ macro_rules! causes {
                 match self {
                     $( Cause::$name => const { &Row {
                         slug: $slug, phase: $phase, proxy_error: $error,
-                        meaning: $meaning, advice: $advice,
+                        meaning: words($meaning), advice: $advice,
+                        member: member!("cause", $slug),
+                        error_member: member!("proxy_error", $error),
                     } }, )+
                 }
             }

@@ -33,6 +33,18 @@ macro_rules! key {
 }
 pub(crate) use key;
 
+/// A member that only has to be copied.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Member(pub(crate) &'static str);
+
+/// A [`Member`]: a key and a word, both literals without anything to escape.
+macro_rules! member {
+    ($key:literal, $word:literal) => {
+        $crate::json::Member(concat!(",\"", $key, "\":\"", $word, "\""))
+    };
+}
+pub(crate) use member;
+
 /// Writes an object.
 #[inline]
 pub(crate) fn object(out: &mut Vec<u8>, members: impl FnOnce(&mut Object<'_>)) {
@@ -73,6 +85,12 @@ impl Object<'_> {
         self.out.extend_from_slice(word.as_bytes());
         self.out.extend_from_slice(b"\":");
         self.out
+    }
+
+    /// A member that is known before.
+    #[inline(always)]
+    pub(crate) fn member(&mut self, member: Member) {
+        self.out.extend_from_slice(member.0.as_bytes());
     }
 
     /// A member that is text from anywhere.

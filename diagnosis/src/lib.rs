@@ -22,6 +22,7 @@ mod record;
 pub mod runbook;
 pub mod schema;
 mod seconds;
+mod slugs;
 mod status;
 pub mod tls;
 mod verdict;

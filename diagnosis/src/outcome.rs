@@ -3,6 +3,7 @@
 use serde::{Serialize, Serializer};
 
 use crate::cause::Cause;
+use crate::slugs::slugs;
 
 /// What the client got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,21 +20,19 @@ pub enum Outcome {
     Aborted,
 }
 
+slugs! {
+    Outcome, "outcome":
+    Failed = "failed",
+    Masked = "masked",
+    Truncated = "truncated",
+    Passed = "passed",
+    Aborted = "aborted",
+}
+
 impl Outcome {
     /// Every outcome.
     pub const ALL: [Outcome; 5] =
         [Outcome::Failed, Outcome::Masked, Outcome::Truncated, Outcome::Passed, Outcome::Aborted];
-
-    /// The name used in variables and JSON.
-    pub fn slug(self) -> &'static str {
-        match self {
-            Outcome::Failed => "failed",
-            Outcome::Masked => "masked",
-            Outcome::Truncated => "truncated",
-            Outcome::Passed => "passed",
-            Outcome::Aborted => "aborted",
-        }
-    }
 
     /// The position in [`Outcome::ALL`].
     pub const fn index(self) -> usize {
@@ -54,16 +53,12 @@ pub enum Origin {
     Config,
 }
 
-impl Origin {
-    /// The name used in variables and JSON.
-    pub fn slug(self) -> &'static str {
-        match self {
-            Origin::Nginx => "nginx",
-            Origin::Upstream => "upstream",
-            Origin::Cache => "cache",
-            Origin::Config => "config",
-        }
-    }
+slugs! {
+    Origin, "origin":
+    Nginx = "nginx",
+    Upstream = "upstream",
+    Cache = "cache",
+    Config = "config",
 }
 
 impl Serialize for Outcome {

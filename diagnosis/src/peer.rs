@@ -4,6 +4,7 @@ use serde::{Serialize, Serializer};
 
 use crate::record::PeerState;
 use crate::seconds::Seconds;
+use crate::slugs::slugs;
 
 /// The fields of `ngx_http_upstream_rr_peer_t` that decide whether a peer may be chosen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,16 +44,12 @@ pub enum State {
     Busy,
 }
 
-impl State {
-    /// The name used in variables and JSON.
-    pub fn slug(self) -> &'static str {
-        match self {
-            State::Up => "up",
-            State::Unavailable => "unavailable",
-            State::Down => "down",
-            State::Busy => "busy",
-        }
-    }
+slugs! {
+    State, "state":
+    Up = "up",
+    Unavailable = "unavailable",
+    Down = "down",
+    Busy = "busy",
 }
 
 impl Serialize for State {

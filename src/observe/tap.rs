@@ -19,7 +19,7 @@ use crate::ffi::log::Line;
 use crate::ffi::request::Request;
 use crate::ffi::upstream::Upstream;
 use crate::ffi::{hooks, peers, socket, time};
-use crate::record::{Group, Note};
+use crate::record::{Group, Note, spare};
 
 /// Header bytes looked for beyond nginx's buffer: nginx's largest sensible buffers hold less.
 const PEEK: usize = 64 * 1_024;
@@ -204,18 +204,15 @@ fn has_no_source_address(known: Option<Known>, upstream: Upstream<'_>) -> bool {
 
 /// What the line itself says.
 fn evidence(seen: &Observation<'_>, failure: &Failure) -> Box<Attempt> {
+    let peer = seen.peer.map(diagnosis::text);
+    let message = Some(diagnosis::text(message::proper(seen.message, seen.action)));
+    let message = message.filter(|message| !message.is_empty());
     // It is large, and handed on until it is noted.
-    let mut attempt = Box::new(Attempt {
-        peer: seen.peer.map(|peer| diagnosis::text(peer).into_owned()),
-        errno: failure.errno,
-        message: Some(diagnosis::text(message::proper(seen.message, seen.action)))
-            .filter(|message| !message.is_empty())
-            .map(Cow::into_owned),
-        phase: Some(failure.phase),
-        if_failed: Some(failure.if_failed()),
-        failed_at: Some(time::current_msec()),
-        ..Attempt::default()
-    });
+    let mut attempt = spare::attempt(peer.as_deref(), message.as_deref());
+    attempt.errno = failure.errno;
+    attempt.phase = Some(failure.phase);
+    attempt.if_failed = Some(failure.if_failed());
+    attempt.failed_at = Some(time::current_msec());
     if let Some(verdict) = failure.verdict {
         attempt.set_verdict(verdict);
     }

@@ -7,6 +7,7 @@ use diagnosis::zone::Place;
 use diagnosis::{Attempt, Cause, PeerReport, Verdict};
 use smallvec::SmallVec;
 
+use super::spare;
 use crate::directives::LocConf;
 use crate::ffi::peers::PeerAt;
 use crate::ffi::request::RequestId;
@@ -88,6 +89,13 @@ pub(crate) struct Final {
     /// A failure now is one in the middle of the response: no other attempt and no error page can
     /// take its place.
     pub(crate) cut_short: bool,
+}
+
+impl Drop for Diagnosis {
+    fn drop(&mut self) {
+        let notes = self.groups.iter_mut().flat_map(|group| group.notes.drain(..));
+        notes.for_each(|note| spare::keep(note.attempt));
+    }
 }
 
 impl Diagnosis {

@@ -1,6 +1,8 @@
 //! The closed set of findings: one table from which everything that lists them is derived.
 
 use super::facts::Key;
+use crate::json::{Member, member};
+use crate::slugs::slugs;
 
 /// What is fixed for a finding: a row of the table.
 #[derive(Debug)]
@@ -15,6 +17,8 @@ pub struct Row {
     pub limits: &'static str,
     /// The keys its evidence can have.
     pub evidence: &'static [Key],
+    /// The name as a member of an object.
+    pub(crate) member: Member,
 }
 
 macro_rules! codes {
@@ -34,6 +38,7 @@ macro_rules! codes {
                     $( Code::$name => const { &Row {
                         slug: $slug, meaning: $meaning, rule: $rule, limits: $limits,
                         evidence: &[$(Key::$key),*],
+                        member: member!("code", $slug),
                     } }, )+
                 }
             }
@@ -127,19 +132,17 @@ pub enum Confidence {
     Possible,
 }
 
+slugs! {
+    Confidence, "confidence":
+    Certain = "certain",
+    Likely = "likely",
+    Possible = "possible",
+}
+
 impl Confidence {
     /// Every confidence, the highest first.
     pub const ALL: [Confidence; 3] =
         [Confidence::Certain, Confidence::Likely, Confidence::Possible];
-
-    /// The name used in JSON.
-    pub const fn slug(self) -> &'static str {
-        match self {
-            Confidence::Certain => "certain",
-            Confidence::Likely => "likely",
-            Confidence::Possible => "possible",
-        }
-    }
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ pub(super) fn nothing_listening<'a>(e: &Evidence<'a>) -> Found<'a> {
     let (code, certain) = (Code::NothingListening, Confidence::Certain);
     match e.context.host.as_ref()? {
         Host::Tcp { own: true, listeners } if listeners.is_empty() => {
-            let (port, number) = port(e)?;
+            let port = port(e)?;
             let text = say![e.arena, "Nothing listens on port ", port, " of this host."];
             let advice = say![
                 e.arena,
@@ -36,7 +36,7 @@ pub(super) fn nothing_listening<'a>(e: &Evidence<'a>) -> Found<'a> {
                 " (ss -ltnp shows what listens).",
             ];
             let finding = Finding::new(e, (code, certain), text);
-            Some(finding.count(Key::Port, number).advise(advice))
+            Some(finding.count(Key::Port, port).advise(advice))
         }
         Host::Unix { listener: Listening::Nobody, .. } => {
             let text = say![e.arena, "Nobody listens on ", e.peer(), ": its file was left behind."];
@@ -225,10 +225,12 @@ fn address(e: &Evidence<'_>) -> Option<SocketAddr> {
     e.failed.peer.as_deref()?.parse().ok()
 }
 
-/// The port of the peer's address, as it is written and as a number.
-fn port<'a>(e: &Evidence<'a>) -> Option<(&'a str, u16)> {
-    let port = e.failed.peer.as_deref()?.rsplit(':').next()?;
-    Some((port, port.parse().ok()?))
+/// The port of the peer's address.
+fn port(e: &Evidence<'_>) -> Option<u64> {
+    let peer = e.failed.peer.as_deref()?;
+    let colon = peer.bytes().rposition(|byte| byte == b':')?;
+    let port: u16 = peer.get(colon..)?.strip_prefix(':')?.parse().ok()?;
+    Some(port.into())
 }
 
 /// Whether connections to an address get to a socket.

@@ -146,8 +146,8 @@ impl<'a> Finding<'a> {
     /// Writes it as JSON.
     pub(crate) fn write_to(&self, out: &mut Vec<u8>) {
         object(out, |o| {
-            o.word(key!("code"), self.code.slug());
-            o.word(key!("confidence"), self.confidence.slug());
+            o.member(self.code.row().member);
+            o.member(self.confidence.member());
             o.phrase(key!("text"), &self.text);
             o.object(key!("evidence"), |o| self.evidence.members(o));
         });

@@ -27,13 +27,13 @@ impl Record<'_, '_> {
     fn members(&self, o: &mut Object<'_>) {
         o.number(key!("v"), VERSION);
         self.parts.request.members(o);
-        o.word(key!("outcome"), self.parts.outcome.slug());
-        o.word(key!("origin"), self.origin.slug());
-        o.word(key!("cause"), self.cause.slug());
+        o.member(self.parts.outcome.member());
+        o.member(self.origin.member());
+        o.member(self.cause.row().member);
         if let Some(phase) = self.phase {
-            o.word(key!("phase"), phase.slug());
+            o.member(phase.member());
         }
-        o.word(key!("proxy_error"), self.proxy_error);
+        o.member(self.cause.row().error_member);
         o.phrase(key!("summary"), &self.summary);
         o.phrase(key!("advice"), &self.advice);
         if !self.findings.is_empty() {
@@ -97,10 +97,10 @@ impl Attempt {
             o.text(key!("peer"), peer);
         }
         if let Some(cause) = self.cause {
-            o.word(key!("cause"), cause.slug());
+            o.member(cause.row().member);
         }
         if let Some(phase) = self.phase {
-            o.word(key!("phase"), phase.slug());
+            o.member(phase.member());
         }
         if let Some(status) = self.status {
             o.number(key!("status"), status);
@@ -191,7 +191,7 @@ impl Tcp {
 
 impl PeerState {
     fn members(&self, o: &mut Object<'_>) {
-        o.word(key!("state"), self.state.slug());
+        o.member(self.state.member());
         o.number(key!("fails"), self.fails);
         o.number(key!("max_fails"), self.max_fails);
         o.time(key!("fail_timeout"), self.fail_timeout);
@@ -220,7 +220,7 @@ impl Tally {
 impl PeerReport {
     fn members(&self, o: &mut Object<'_>) {
         o.text(key!("peer"), &self.peer);
-        o.word(key!("state"), self.state.slug());
+        o.member(self.state.member());
         if let Some(time) = self.unavailable_for {
             o.time(key!("unavailable_for"), time);
         }

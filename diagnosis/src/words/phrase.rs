@@ -75,7 +75,7 @@ pub(crate) use parts;
 #[derive(Clone, Copy)]
 pub(crate) struct Literal<F>(pub(crate) F);
 
-/// A word of our own, without anything to escape.
+/// Words of our own, without anything to escape: a name, or from a table in which all are [`words`].
 #[derive(Clone, Copy)]
 pub(crate) struct Word(pub(crate) &'static str);
 
@@ -238,7 +238,7 @@ impl Say for Word {
     #[inline]
     fn say(&self, text: &mut Text<'_>) {
         debug_assert!(json::is_plain(self.0), "{}", self.0);
-        text.out.extend_from_slice(self.0.as_bytes());
+        text.literal(self.0, true);
     }
 }
 

@@ -48,11 +48,11 @@ fn served<'a>(facts: &Facts<'_, 'a>) -> Option<Phrase<'a>> {
 fn meaning<'a>(facts: &Facts<'_, 'a>) -> Phrase<'a> {
     let meaning = facts.cause.row().meaning;
     let said = if let Some(rest) = meaning.strip_prefix("{peer}") {
-        say![facts.arena, facts.peer(), Ours(rest)]
+        say![facts.arena, facts.peer(), Word(rest)]
     } else if let Some((before, after)) = meaning.split_once("{peer}") {
-        say![facts.arena, Ours(before), facts.peer(), Ours(after)]
+        say![facts.arena, Word(before), facts.peer(), Word(after)]
     } else {
-        say![facts.arena, Ours(meaning)]
+        say![facts.arena, Word(meaning)]
     };
     said.for_module(facts.arena, facts.module)
 }

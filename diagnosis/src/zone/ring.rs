@@ -98,7 +98,7 @@ fn write(ring: &mut [u8], at: u64, bytes: &[u8]) {
     if let Some(target) = ring.get_mut(place..place.saturating_add(head.len())) {
         target.copy_from_slice(head);
     }
-    if let Some(target) = ring.get_mut(..tail.len()) {
+    if let Some(target) = ring.get_mut(..tail.len()).filter(|target| !target.is_empty()) {
         target.copy_from_slice(tail);
     }
 }
