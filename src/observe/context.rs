@@ -1,16 +1,14 @@
 //! What is known beyond the attempts when an upstream request ends: the group, who listens on this
 //! host, and why nginx went no further.
 
-use std::net::SocketAddr;
-use std::sync::Mutex;
-
-use diagnosis::findings::{Context, Host, Listener, Listening, NotRetried, Process, Sibling};
+use diagnosis::findings::{Context, NotRetried, Sibling};
 use diagnosis::{Attempt, Cause, Phase, Seconds, Tally};
 
+use super::listening;
 use crate::ffi::request::Request;
 use crate::ffi::retry;
 use crate::ffi::upstream::Upstream;
-use crate::ffi::{peers, socket, time};
+use crate::ffi::{peers, time};
 use crate::record::Note;
 
 /// Other servers of a group that are looked at: enough to see that they are fine.
@@ -24,7 +22,7 @@ pub(super) fn context(request: Request<'_>, upstream: Upstream<'_>, last: &Note)
         is_block: upstream.is_block(),
         servers: servers(upstream, failed),
         siblings: siblings(request, upstream, last),
-        host: host(upstream, failed),
+        host: listening::host(upstream, failed),
         not_retried,
         conditions: match not_retried {
             Some(NotRetried::NotConfigured) => {
@@ -130,113 +128,4 @@ fn kind(cause: Cause, status: u16) -> Option<retry::Kind> {
         _ if status == 504 => Some(retry::TIMEOUT),
         _ => Some(retry::ERROR),
     }
-}
-
-/// What the kernel says of who listens where the failed attempt went to: asked where it can
-/// explain the failure, and at most once a second for a peer.
-fn host(upstream: Upstream<'_>, failed: &Attempt) -> Option<Host> {
-    let peer = failed.peer.as_deref()?;
-    match peer.strip_prefix("unix:") {
-        Some(path) => {
-            let listens = matches!(
-                failed.cause?,
-                Cause::ConnectionRefused
-                    | Cause::SocketNotFound
-                    | Cause::ListenQueueFull
-                    | Cause::ResponseTimedOut
-            );
-            let listener = match listens {
-                true => cached(peer, || Some(unix(path)))?,
-                false => Host::Unix { listener: Listening::Unknown, process: None },
-            };
-            Some(match listener {
-                Host::Unix { listener, .. } => Host::Unix { listener, process: process(upstream) },
-                tcp @ Host::Tcp { .. } => tcp,
-            })
-        }
-        None => match failed.cause? {
-            Cause::ConnectionRefused | Cause::ConnectionTimedOut | Cause::ResponseTimedOut => {
-                cached(peer, || tcp(peer.parse().ok()?))
-            }
-            _ => None,
-        },
-    }
-}
-
-fn tcp(address: SocketAddr) -> Option<Host> {
-    // A question that is cheap, before one that goes over all that listens.
-    let own = host::is_own(address.ip())?;
-    if !own {
-        return None;
-    }
-    let listeners = host::listeners(address.port())?;
-    let listeners = listeners.into_iter().map(|listener| Listener {
-        address: listener.address,
-        v6_only: listener.v6_only,
-        one_interface: listener.interface.is_some(),
-        queue: listener.queue,
-        limit: listener.limit,
-    });
-    Some(Host::Tcp { own, listeners: listeners.collect() })
-}
-
-fn unix(path: &str) -> Host {
-    let listener = match host::unix_listener(path.as_bytes()) {
-        None => Listening::Unknown,
-        Some(None) => Listening::Nobody,
-        Some(Some(found)) => match found.reachable {
-            None => Listening::Unknown,
-            Some(reachable) => {
-                Listening::Somebody { reachable, queue: found.queue, limit: found.limit }
-            }
-        },
-    };
-    Host::Unix { listener, process: None }
-}
-
-/// The process that listens on the unix socket, while a connection to it is open.
-fn process(upstream: Upstream<'_>) -> Option<Process> {
-    let pid = socket::listening_process(upstream.fd()?)?;
-    let started = u64::try_from(host::process_started(pid)?.as_millis()).ok()?;
-    Some(Process { pid: u64::try_from(pid).ok()?, started: Seconds::Millis(started) })
-}
-
-/// For how long an answer is taken for the state of things, milliseconds.
-const FRESH: u64 = 1_000;
-
-/// Peers whose answers are kept.
-const KEPT: usize = 64;
-
-struct Answer {
-    peer: String,
-    /// The end of its name, which tells most names apart sooner.
-    end: Option<[u8; 8]>,
-    at: u64,
-    host: Option<Host>,
-}
-
-/// An answer of the last second, or a new one.
-fn cached(peer: &str, ask: impl FnOnce() -> Option<Host>) -> Option<Host> {
-    static ANSWERS: Mutex<Vec<Answer>> = Mutex::new(Vec::new());
-    let now = time::current_msec();
-    let is_fresh = |answer: &Answer| now.saturating_sub(answer.at) < FRESH;
-    // One thread uses it; a panic in here, which poisons it, costs the answers and nothing else.
-    let mut answers = ANSWERS.lock().ok()?;
-    let end = peer.as_bytes().last_chunk().copied();
-    let known = answers.iter_mut().find(|answer| answer.end == end && answer.peer == peer);
-    if let Some(known) = known {
-        if !is_fresh(known) {
-            (known.host, known.at) = (ask(), now);
-        }
-        return known.host.clone();
-    }
-    if answers.len() >= KEPT {
-        answers.retain(is_fresh);
-        if answers.len() >= KEPT {
-            return None;
-        }
-    }
-    let host = ask();
-    answers.push(Answer { peer: peer.to_owned(), end, at: now, host: host.clone() });
-    host
 }

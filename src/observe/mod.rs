@@ -6,6 +6,7 @@ mod context;
 mod count;
 mod finalize;
 mod group;
+mod listening;
 mod tap;
 
 pub(crate) use attempt::{Assembled, assemble};

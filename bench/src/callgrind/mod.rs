@@ -130,10 +130,13 @@ impl Callgrind {
 struct Least(Option<(u64, String)>);
 
 impl Least {
-    fn add(&mut self, text: String) {
-        let total = total(&text);
-        if self.0.as_ref().is_none_or(|(least, _)| total < *least) {
-            self.0 = Some((total, text));
+    fn count(&mut self, text: String) {
+        self.add(Least(Some((total(&text), text))));
+    }
+
+    fn add(&mut self, other: Least) {
+        if self.0.is_none() || (other.0.is_some() && other.total() < self.total()) {
+            *self = other;
         }
     }
 
@@ -147,7 +150,7 @@ impl Least {
 }
 
 /// Counts N and 2N requests, some times each. The cheapest of each are those without work that
-/// is not the requests'.
+/// is not the requests': where N had such work and 2N had not, their difference would be too small.
 fn count(
     callgrind: &mut Callgrind,
     asker: &mut Asker,
@@ -158,7 +161,7 @@ fn count(
     for _ in 0..rounds {
         for (n, least) in [requests, 2 * requests].into_iter().zip(&mut least) {
             asker.ask(n);
-            least.add(callgrind.dump());
+            least.count(callgrind.dump());
         }
     }
     least
@@ -175,7 +178,7 @@ pub(crate) fn measure(
     // Lua compiles what it has run some times.
     let warm_up = scenario.warm_up.max(requests);
     let mut starts = Vec::new();
-    let mut best: Option<(f64, [Least; 2])> = None;
+    let mut best = [Least::default(), Least::default()];
     for _ in 0..STARTS {
         let mut callgrind = Callgrind::start(upstreams.conf(scenario, way));
         let address = callgrind.nginx().addr(0);
@@ -199,18 +202,17 @@ pub(crate) fn measure(
         let least = count(&mut callgrind, &mut asker, requests, rounds);
         let all = 1 + warm_up + 20 + rounds * 3 * requests;
         check_lines(callgrind.nginx(), scenario, way, all);
-        let figure = per_request(least.each_ref().map(Least::total), requests);
-        starts.push(figure);
-        if best.as_ref().is_none_or(|(best, _)| figure < *best) {
-            best = Some((figure, least));
+        starts.push(per_request(least.each_ref().map(Least::total), requests));
+        for (best, least) in best.iter_mut().zip(least) {
+            best.add(least);
         }
     }
-    let (figure, least) = best.expect("there are starts");
-    for (least, n) in least.iter().zip([requests, 2 * requests]) {
+    let figure = per_request(best.each_ref().map(Least::total), requests);
+    for (least, n) in best.iter().zip([requests, 2 * requests]) {
         let name = dump_name(upstreams.nginx().as_str(), scenario.name, way.name(), n);
         fs::write(keep.join(name), least.text()).expect("a file in the output directory");
     }
-    let profiles = least.map(|least| parse(least.text()));
+    let profiles = best.map(|least| parse(least.text()));
     let calls = |names| per_request(profiles.each_ref().map(|p| p.calls(names)), requests);
     Instructions {
         nginx: upstreams.nginx().as_str().to_owned(),
