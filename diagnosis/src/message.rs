@@ -66,18 +66,17 @@ pub struct Known {
     pub kind: Kind,
     /// The error number it carries.
     pub errno: Option<i32>,
+    /// Where the message proper ends, if it is made of nothing but nginx's own words and those of
+    /// the error number.
+    pub end: Option<usize>,
 }
 
 /// The part of a line behind nginx's own prefix `DATE TIME [level] PID#TID: *CONNECTION `,
 /// without the line feed (`ngx_log_error_core`). `None` where the line has another form.
 pub fn strip_prefix(line: &[u8]) -> Option<&[u8]> {
+    // Behind the time, the first colon is the one behind PID#TID.
     let rest = line.get(20..)?.strip_prefix(b"[")?;
-    let rest = rest.get(memchr::memchr(b']', rest)?..)?.strip_prefix(b"] ")?;
-    // `PID#TID:`: the digits are between these two, with nothing else that matters.
-    let end = rest.iter().position(|byte| !matches!(byte, b'#'..=b':'))?;
-    let (process, rest) = rest.split_at_checked(end)?;
-    process.strip_suffix(b":")?;
-    let rest = rest.strip_prefix(b" ")?;
+    let rest = rest.get(memchr::memchr(b':', rest)?..)?.strip_prefix(b": ")?;
     let rest = match rest.strip_prefix(b"*").and_then(behind_digits) {
         Some(rest) => rest.strip_prefix(b" ")?,
         None => rest,
@@ -88,6 +87,7 @@ pub fn strip_prefix(line: &[u8]) -> Option<&[u8]> {
 /// Recognises a message. `peer` is the name nginx gives the peer (`u->peer.name`).
 pub fn recognise(message: &[u8], peer: Option<&[u8]>) -> Option<Known> {
     known::beginning_with(*message.first()?).find_map(|(shape, kind)| {
+        let mut end = None;
         let errno = match shape {
             Text(text) => {
                 message.strip_prefix(text.as_bytes())?;
@@ -98,7 +98,13 @@ pub fn recognise(message: &[u8], peer: Option<&[u8]>) -> Option<Known> {
                 None
             }
             MaybeErrno(text) => errno(message.strip_prefix(text.as_bytes())?),
-            Errno(text) => Some(errno(message.strip_prefix(text.as_bytes())?)?),
+            Errno(text) => {
+                let rest = message.strip_prefix(text.as_bytes())?;
+                let errno = errno(rest)?;
+                let words = memchr::memchr(b')', rest);
+                end = words.map(|words| text.len().saturating_add(words).saturating_add(1));
+                Some(errno)
+            }
             Peer { before, after } => {
                 let rest = message.strip_prefix(before.as_bytes())?.strip_prefix(peer?)?;
                 Some(errno(rest.strip_prefix(after.as_bytes())?)?)
@@ -113,7 +119,7 @@ pub fn recognise(message: &[u8], peer: Option<&[u8]>) -> Option<Known> {
                 None
             }
         };
-        Some(Known { kind: *kind, errno })
+        Some(Known { kind: *kind, errno, end })
     })
 }
 
@@ -199,16 +205,16 @@ mod tests {
         let message = strip_prefix(LINE).unwrap();
         assert!(message.starts_with(b"connect() failed (111"));
         assert!(!message.ends_with(b"\n"));
-        assert_eq!(recognise(message, None), Some(Known { kind: Kind::Connect, errno: Some(111) }));
-        assert_eq!(
-            proper(message, Some(b"connecting to upstream")),
-            b"connect() failed (111: Connection refused)"
-        );
+        let text = b"connect() failed (111: Connection refused)";
+        let (kind, errno, end) = (Kind::Connect, Some(111), Some(text.len()));
+        assert_eq!(recognise(message, None), Some(Known { kind, errno, end }));
+        assert_eq!(proper(message, Some(b"connecting to upstream")), text);
     }
 
     #[test]
     fn lines_of_another_form_are_left_alone() {
-        for line in [&b""[..], b"\n", b"2026/11/21 01:45:45", b"2026/11/21 01:45:45 [error] x#1: y"]
+        for line in
+            [&b""[..], b"\n", b"2026/11/21 01:45:45", b"2026/11/21 01:45:45 [error] 1#1 x:y"]
         {
             assert_eq!(strip_prefix(line), None);
         }
@@ -252,7 +258,7 @@ mod tests {
         let message = b"connect() to unix:/tmp/a failed (111: Connection refused) failed (2: No such file or directory) while connecting";
         assert_eq!(
             recognise(message, Some(peer)),
-            Some(Known { kind: Kind::Connect, errno: Some(2) })
+            Some(Known { kind: Kind::Connect, errno: Some(2), end: None })
         );
         assert_eq!(recognise(b"connect() to other failed (2: x)", Some(peer)), None);
     }

@@ -44,7 +44,9 @@ pub(crate) fn line(request: Request<'_>, line: &Line<'_>) {
         // to may be gone.
         if message::recognise(text, None).is_some_and(|known| known.kind == Kind::BadUrl) {
             let seen = Observation { message: text, action: line.action, ..Observation::default() };
-            note(request, conf, upstream, entries, evidence(&seen, &classify(&seen)), None);
+            let proper = message::proper(text, line.action);
+            let attempt = evidence(&seen, &classify(&seen), proper);
+            note(request, conf, upstream, entries, attempt, None);
             count_unbegun(request, upstream, Cause::InvalidUpstreamUrl);
         }
         return;
@@ -86,9 +88,11 @@ fn look(
         first_bytes: if header_done(upstream) { &[] } else { upstream.header_bytes() },
         capacity: failing_peers.as_deref().map(peer::capacity),
     };
-    let mut attempt = attempt(upstream, &seen, &classify_known(known, &seen), tcp);
+    let proper = known.and_then(|known| text.get(..known.end?));
+    let proper = proper.unwrap_or_else(|| message::proper(text, action));
+    let mut attempt = attempt(upstream, &seen, &classify_known(known, &seen), proper, tcp);
     if known.is_none() {
-        let stderr = message::stderr(message::proper(text, action));
+        let stderr = message::stderr(proper);
         attempt.stderr = stderr.map(|text| diagnosis::text(text).into_owned());
     }
     (attempt, failing_peers)
@@ -202,10 +206,10 @@ fn has_no_source_address(known: Option<Known>, upstream: Upstream<'_>) -> bool {
     }) && upstream.has_source_address() == Some(false)
 }
 
-/// What the line itself says.
-fn evidence(seen: &Observation<'_>, failure: &Failure) -> Box<Attempt> {
+/// What the line itself says. `proper`: its message, as it is kept.
+fn evidence(seen: &Observation<'_>, failure: &Failure, proper: &[u8]) -> Box<Attempt> {
     let peer = seen.peer.map(diagnosis::text);
-    let message = Some(diagnosis::text(message::proper(seen.message, seen.action)));
+    let message = Some(diagnosis::text(proper));
     let message = message.filter(|message| !message.is_empty());
     // It is large, and handed on until it is noted.
     let mut attempt = spare::attempt(peer.as_deref(), message.as_deref());
@@ -224,10 +228,11 @@ fn attempt(
     upstream: Upstream<'_>,
     seen: &Observation<'_>,
     failure: &Failure,
+    proper: &[u8],
     tcp: Option<Tcp>,
 ) -> Box<Attempt> {
     let elapsed = time::current_msec().saturating_sub(upstream.start_time());
-    let mut attempt = evidence(seen, failure);
+    let mut attempt = evidence(seen, failure, proper);
     match failure.phase {
         Phase::Resolve | Phase::Select => return attempt,
         _ => attempt.elapsed = Some(Seconds::Millis(elapsed)),

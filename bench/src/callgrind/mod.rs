@@ -49,7 +49,7 @@ fn requests(way: Way) -> usize {
 /// How often N and 2N requests are counted at each start. Once a second nginx renews its times,
 /// and the module asks the kernel about a peer that fails: of some rounds, one is between.
 fn rounds(way: Way) -> usize {
-    if way.collects_garbage() { 1 } else { 3 }
+    if way.collects_garbage() { 1 } else { 5 }
 }
 
 /// An nginx under callgrind.
