@@ -43,7 +43,7 @@ const OTHERS: usize = 100;
 /// N. Where garbage is collected at times, that is a part of every request's cost: N is large
 /// enough for it to be in all counts alike.
 fn requests(way: Way) -> usize {
-    if way.collects_garbage() { 1_000 } else { 100 }
+    if way.collects_garbage() { 1_000 } else { 50 }
 }
 
 /// How often N and 2N requests are counted at each start. Once a second nginx renews its times,

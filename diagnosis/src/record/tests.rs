@@ -1,6 +1,7 @@
 use smallvec::smallvec;
 
 use super::*;
+use crate::json::object;
 
 #[test]
 fn text_is_valid_and_bounded() {
@@ -48,4 +49,39 @@ fn findings_follow_the_advice() {
         r#""evidence":{"size":9043,"exact":true,"limit":4096,"set":"12k"}}],"upstream":"app""#;
     assert!(with.contains(evidence), "{with}");
     assert!(!json(None).contains("findings"));
+}
+
+/// Guards against a peer with one parameter being taken for one without.
+#[test]
+fn peers_with_and_without_parameters() {
+    let plain = PeerState {
+        state: State::Up,
+        fails: 0,
+        max_fails: 1,
+        fail_timeout: Seconds::Whole(10),
+        unavailable_for: None,
+        down: false,
+        backup: false,
+        weight: 1,
+        conns: 0,
+        max_conns: 0,
+    };
+    let json = |state: &PeerState| {
+        let attempt = Attempt { peer_state: Some(state.clone()), ..Attempt::default() };
+        let mut out = Vec::new();
+        object(&mut out, |o| attempt.members(o));
+        String::from_utf8(out).unwrap()
+    };
+    let says = |down, backup, weight, conns, max_conns| {
+        format!(
+            r#"{{"peer_state":{{"state":"up","fails":0,"max_fails":1,"fail_timeout":10,"down":{down},"backup":{backup},"weight":{weight},"conns":{conns},"max_conns":{max_conns}}}}}"#
+        )
+    };
+    assert_eq!(json(&plain), says(false, false, 1, 0, 0));
+    let with = plain.clone();
+    assert_eq!(json(&PeerState { down: true, ..with.clone() }), says(true, false, 1, 0, 0));
+    assert_eq!(json(&PeerState { backup: true, ..with.clone() }), says(false, true, 1, 0, 0));
+    assert_eq!(json(&PeerState { weight: 2, ..with.clone() }), says(false, false, 2, 0, 0));
+    assert_eq!(json(&PeerState { conns: 1, ..with.clone() }), says(false, false, 1, 1, 0));
+    assert_eq!(json(&PeerState { max_conns: 1, ..with }), says(false, false, 1, 0, 1));
 }

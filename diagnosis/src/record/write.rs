@@ -1,7 +1,7 @@
 //! A record as JSON.
 
 use super::{Attempt, Header, PeerReport, PeerState, Record, Request, Tally, Tcp};
-use crate::json::{Object, key, object};
+use crate::json::{Member, Object, key, object};
 use crate::tls::Tls;
 
 /// Version of the JSON object.
@@ -92,7 +92,7 @@ impl Request<'_> {
 }
 
 impl Attempt {
-    fn members(&self, o: &mut Object<'_>) {
+    pub(super) fn members(&self, o: &mut Object<'_>) {
         if let Some(peer) = &self.peer {
             o.text(key!("peer"), peer);
         }
@@ -198,6 +198,12 @@ impl PeerState {
         if let Some(time) = self.unavailable_for {
             o.time(key!("unavailable_for"), time);
         }
+        let rest = (self.down, self.backup, self.weight, self.conns, self.max_conns);
+        if rest == (false, false, 1, 0, 0) {
+            // Most have nothing configured.
+            o.member(PLAIN_PEER);
+            return;
+        }
         o.flag(key!("down"), self.down);
         o.flag(key!("backup"), self.backup);
         o.number(key!("weight"), self.weight);
@@ -205,6 +211,10 @@ impl PeerState {
         o.number(key!("max_conns"), self.max_conns);
     }
 }
+
+/// What is said of a peer without parameters that nothing else is connected to.
+const PLAIN_PEER: Member =
+    Member(r#","down":false,"backup":false,"weight":1,"conns":0,"max_conns":0"#);
 
 impl Tally {
     fn members(&self, o: &mut Object<'_>) {
