@@ -4,7 +4,7 @@ use serde::{Serialize, Serializer};
 
 use crate::json::{Member, member};
 use crate::slugs::slugs;
-use crate::words::phrase::words;
+use crate::words::text::words;
 
 /// How far an attempt had come when it failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use diagnosis::Attempt;
 
 /// Attempts that have ended, with the room of their texts. This worker's one thread uses them.
+#[expect(clippy::vec_box, reason = "an attempt is large: it stays where it is")]
 static SPARE: Mutex<Vec<Box<Attempt>>> = Mutex::new(Vec::new());
 
 /// How many are kept.

@@ -8,6 +8,7 @@ mod quoted;
 mod summary;
 #[cfg(test)]
 mod tests;
+pub(crate) mod text;
 
 pub(crate) use advice::advice;
 pub(crate) use summary::summary;
