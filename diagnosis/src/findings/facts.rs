@@ -121,9 +121,12 @@ impl Fact<'_> {
 #[derive(Clone, Debug)]
 pub struct Facts<'a>(ArenaVec<'a, (Key, Fact<'a>)>);
 
+/// Room for what most findings have.
+const USUAL: usize = 4;
+
 impl<'a> Facts<'a> {
     pub(super) fn new(arena: &'a Arena) -> Facts<'a> {
-        Facts(ArenaVec::new_in(arena))
+        Facts(ArenaVec::with_capacity_in(USUAL, arena))
     }
 
     pub(super) fn add(&mut self, key: Key, fact: Fact<'a>) {
