@@ -108,12 +108,9 @@ fn ejected_before<'a>(e: &Evidence<'a>) -> Found<'a> {
     let names = ejected.map(|peer| Part::Name(&peer.peer)).take(LISTED);
     let names: &'a [Part<'a>] = ArenaVec::from_iter_in(names, e.arena).into_bump_slice();
     let named = || names.iter().take(NAMED).copied();
-    let list = match (count.saturating_sub(NAMED), names.split_last()) {
-        (0, Some((last, first @ [_, ..]))) => {
-            say![e.arena, Phrase::list(e.arena, first.iter().copied()), " and ", *last]
-        }
-        (0, _) => Phrase::list(e.arena, named()),
-        (more, _) => say![e.arena, Phrase::list(e.arena, named()), " and ", more as u64, " more"],
+    let list = match count.saturating_sub(NAMED) {
+        0 => Phrase::all_of(e.arena, named()),
+        more => say![e.arena, Phrase::list(e.arena, named()), " and ", more as u64, " more"],
     };
     let were = if count == 1 {
         "a reused connection was closed"

@@ -71,15 +71,20 @@ impl Say for Phrase<'_> {
     }
 }
 
-/// One after the other, with commas between.
+/// One after the other, with commas between, and these words before the last.
 #[derive(Clone, Copy)]
-struct List<'a, T>(&'a [T]);
+struct List<'a, T> {
+    items: &'a [T],
+    last: &'static str,
+}
 
 impl<T: Say> Say for List<'_, T> {
     fn say(&self, text: &mut Text<'_>) {
-        for (at, item) in self.0.iter().enumerate() {
-            if at > 0 {
-                text.literal(", ", false);
+        for (at, item) in self.items.iter().enumerate() {
+            match at {
+                0 => {}
+                _ if at.saturating_add(1) < self.items.len() => text.literal(", ", false),
+                _ => text.literal(self.last, false),
             }
             item.say(text);
         }
@@ -128,7 +133,17 @@ impl<'a> Phrase<'a> {
         arena: &'a Arena,
         items: impl IntoIterator<Item = T>,
     ) -> Phrase<'a> {
-        Phrase::new(arena, List(ArenaVec::from_iter_in(items, arena).into_bump_slice()))
+        let items = ArenaVec::from_iter_in(items, arena).into_bump_slice();
+        Phrase::new(arena, List { items, last: ", " })
+    }
+
+    /// As [`Phrase::list`], with "and" before the last.
+    pub(crate) fn all_of<T: Say + Copy + 'a>(
+        arena: &'a Arena,
+        items: impl IntoIterator<Item = T>,
+    ) -> Phrase<'a> {
+        let items = ArenaVec::from_iter_in(items, arena).into_bump_slice();
+        Phrase::new(arena, List { items, last: " and " })
     }
 
     /// The same with a capital letter where it begins with a word of ours; a peer's name and
@@ -212,9 +227,13 @@ mod tests {
             Number::Span(90_000),
             " ",
             Phrase::list(arena, [Word("one"), Word("two")]),
+            " ",
+            Phrase::all_of(arena, [Word("one"), Word("two"), Word("three")]),
+            Phrase::all_of(arena, [Word(".")]),
             parts![" ", Address(IpAddr::from([127, 0, 0, 1]))],
         ];
-        let text = "The first is 7 s in \"app\": 1.500, 90.0 s one, two 127.0.0.1";
+        let text =
+            "The first is 7 s in \"app\": 1.500, 90.0 s one, two one, two and three. 127.0.0.1";
         let phrase = phrase.capitalised(arena);
         assert_eq!((phrase.to_string().as_str(), phrase.len()), (text, text.len()));
         assert_eq!(json(phrase), text);

@@ -306,7 +306,7 @@ fn none_left<'a>(facts: &Facts<'_, 'a>) -> Option<Phrase<'a>> {
         }),
         (tried > 0).then(|| say![facts.arena, who(tried), " had been tried"]),
     ];
-    Some(say![facts.arena, all, ": ", Phrase::list(facts.arena, parts.into_iter().flatten())])
+    Some(say![facts.arena, all, ": ", Phrase::all_of(facts.arena, parts.into_iter().flatten())])
 }
 
 /// The causes that took peers out, the commonest first.

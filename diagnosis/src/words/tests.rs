@@ -266,7 +266,7 @@ fn groups_without_a_server_left() {
     let mixed = Case { peers: &all, ..none };
     assert_eq!(
         mixed.summary(),
-        "Upstream \"app\": none of its 5 servers was left to try: 1 is marked down, 3 were taken out after failures (connection_refused, response_timed_out), 1 had been tried."
+        "Upstream \"app\": none of its 5 servers was left to try: 1 is marked down, 3 were taken out after failures (connection_refused, response_timed_out) and 1 had been tried."
     );
     assert!(mixed.advice().starts_with("Find what took the servers out"));
     let down = [peer(State::Down, None), peer(State::Down, None)];
