@@ -17,6 +17,8 @@ use t::{Conf, Gate, Nginx, Upstream, diag, script};
 mod attempts;
 #[path = "counters/histograms.rs"]
 mod histograms;
+#[path = "counters/hooks.rs"]
+mod hooks;
 #[path = "counters/runtime.rs"]
 mod runtime;
 #[path = "counters/states.rs"]
