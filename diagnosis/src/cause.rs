@@ -36,12 +36,6 @@ slugs! {
     Body = "body",
 }
 
-impl Serialize for Phase {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.slug())
-    }
-}
-
 /// What is fixed for a cause: a row of the table.
 #[derive(Debug)]
 pub struct Row {

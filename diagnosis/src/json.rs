@@ -137,8 +137,7 @@ impl Object<'_> {
     /// A member that is true or false.
     #[inline(always)]
     pub(crate) fn flag(&mut self, key: Key, flag: bool) {
-        let out = self.key(key);
-        if flag { out.extend_from_slice(b"true") } else { out.extend_from_slice(b"false") }
+        self::flag(self.key(key), flag);
     }
 
     /// A member that is a time.
@@ -203,7 +202,8 @@ pub(crate) fn digit(number: u64) -> u8 {
 /// Writes true or false.
 #[inline]
 pub(crate) fn flag(out: &mut Vec<u8>, flag: bool) {
-    out.extend_from_slice(if flag { b"true" } else { b"false" });
+    // Apart, the length of each is known where it is copied.
+    if flag { out.extend_from_slice(b"true") } else { out.extend_from_slice(b"false") }
 }
 
 /// Writes text as a string (RFC 8259, section 7), with the first quotation mark written.

@@ -72,7 +72,8 @@ pub struct Known {
 }
 
 /// The part of a line behind nginx's own prefix `DATE TIME [level] PID#TID: *CONNECTION `,
-/// without the line feed (`ngx_log_error_core`). `None` where the line has another form.
+/// without the line feed (`ngx_log_error_core`). Of another form no more is noticed than that it has
+/// no such bracket or colon: then it is `None`.
 pub fn strip_prefix(line: &[u8]) -> Option<&[u8]> {
     // Behind the time, the first colon is the one behind PID#TID.
     let rest = line.get(20..)?.strip_prefix(b"[")?;

@@ -1,7 +1,5 @@
 //! What became of the client's request, and who made the error.
 
-use serde::{Serialize, Serializer};
-
 use crate::cause::Cause;
 use crate::slugs::slugs;
 
@@ -59,18 +57,6 @@ slugs! {
     Upstream = "upstream",
     Cache = "cache",
     Config = "config",
-}
-
-impl Serialize for Outcome {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.slug())
-    }
-}
-
-impl Serialize for Origin {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.slug())
-    }
 }
 
 /// The origin that goes with a cause.

@@ -1,7 +1,5 @@
 //! What nginx's round-robin bookkeeping says of a peer, and of a whole group.
 
-use serde::{Serialize, Serializer};
-
 use crate::record::PeerState;
 use crate::seconds::Seconds;
 use crate::slugs::slugs;
@@ -50,12 +48,6 @@ slugs! {
     Unavailable = "unavailable",
     Down = "down",
     Busy = "busy",
-}
-
-impl Serialize for State {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.slug())
-    }
 }
 
 impl Peer {

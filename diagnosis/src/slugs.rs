@@ -15,6 +15,12 @@ macro_rules! slugs {
                 match self { $( $set::$name => $crate::json::member!($key, $slug), )+ }
             }
         }
+
+        impl serde::Serialize for $set {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.slug())
+            }
+        }
     };
 }
 pub(crate) use slugs;

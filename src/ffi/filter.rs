@@ -111,8 +111,5 @@ unsafe fn came(r: *mut ngx_http_request_t) -> bool {
         return false;
     }
     // SAFETY: no reference into the upstream request is held here (Upstream keeps a pointer).
-    if let Some(u) = unsafe { (*r).upstream.as_mut() } {
-        watch::hook(u);
-    }
-    watch::is_hooked(upstream.raw())
+    unsafe { (*r).upstream.as_mut() }.is_some_and(watch::hook)
 }

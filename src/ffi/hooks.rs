@@ -126,14 +126,13 @@ pub(super) fn disable(request: Request<'_>) {
 
 /// Hooks the finalization of an upstream request that is not watched yet.
 pub(crate) fn hook_finalize(request: Request<'_>, upstream: Upstream<'_>) {
-    if is_watched(request) {
-        return;
-    }
     // SAFETY: the upstream request lives in the request's pool, and no reference into it is held
     // here (Upstream keeps a pointer). The protocol module has set its function, or none yet.
     let u = unsafe { &mut *request.raw().upstream };
-    watch::hook(u);
-    let Some(original) = u.finalize_request.filter(|_| !watch::is_hooked(u)) else { return };
+    if watch::hook(u) {
+        return;
+    }
+    let Some(original) = u.finalize_request else { return };
     let Some(kept) = keep(request) else { return };
     let Ok(mut originals) = kept.originals.try_borrow_mut() else { return };
     originals.push((upstream.id(), original));
@@ -273,7 +272,7 @@ pub(super) fn handler_known() {
     LIVE.fetch_sub(1, Ordering::Relaxed);
 }
 
-/// Whether the end of the request's last upstream request was, or will be, seen by a hook.
+/// Whether a hook stands at the end of the request's last upstream request, or there is none.
 fn is_watched(request: Request<'_>) -> bool {
     request.upstream().is_none_or(|upstream| watch::is_hooked(upstream.raw()))
 }

@@ -138,10 +138,20 @@ impl<const N: usize> Known<N> {
     }
 }
 
-/// The functions that are hooked in `us->peer.init`: those of balancers. nginx has six, and few
-/// configurations use more than these.
+/// The functions that are hooked in `us->peer.init`: those of balancers. Few configurations use
+/// more kinds than these.
 static INITS: Known<4> = Known::none();
 const INIT_HOOKS: [InitPeer; 4] = [init_peer::<0>, init_peer::<1>, init_peer::<2>, init_peer::<3>];
+
+/// The function that the hook at this place stands for.
+///
+/// # Safety
+/// Called by that hook: it is one only once the function is known.
+#[inline(always)]
+unsafe fn original_init<const AT: usize>() -> InitPeer {
+    // SAFETY: the address of such a function, by the caller's contract.
+    unsafe { std::mem::transmute::<usize, InitPeer>(INITS.at::<AT>()) }
+}
 
 /// The hook for a `peer.init`.
 fn init_hook(init: InitPeer) -> InitPeer {
@@ -157,13 +167,7 @@ unsafe extern "C" fn init_peer<const AT: usize>(
     // No panic boundary: nothing here can panic. Both end by a jump.
     // SAFETY: nginx calls it with a live request and its group. It is a hook only once the function
     // is known.
-    unsafe {
-        if watch_usual(r) {
-            std::mem::transmute::<usize, InitPeer>(INITS.at::<AT>())(r, us)
-        } else {
-            init_unusual::<AT>(r, us)
-        }
-    }
+    unsafe { if watch_usual(r) { original_init::<AT>()(r, us) } else { init_unusual::<AT>(r, us) } }
 }
 
 /// As [`init_peer`], of an upstream request of any kind.
@@ -180,7 +184,7 @@ unsafe extern "C" fn init_unusual<const AT: usize>(
     // SAFETY: by the caller's contract.
     unsafe {
         watch_any(r);
-        std::mem::transmute::<usize, InitPeer>(INITS.at::<AT>())(r, us)
+        original_init::<AT>()(r, us)
     }
 }
 
@@ -228,9 +232,8 @@ fn is_diagnosed(request: Request<'_>) -> bool {
     request.loc_conf().is_some_and(|conf| conf.enabled()) && !request.is_post_action()
 }
 
-/// The functions that are hooked in `u->finalize_request`: those of the two protocol modules that
-/// were seen first, as few servers have more kinds of upstreams. One that sets another function for
-/// some requests is left alone with those.
+/// The functions that are hooked in `u->finalize_request`: the two that were seen first, as each
+/// protocol module has its own, and few servers have more kinds of upstreams.
 static FINALIZES: Known<2> = Known::none();
 const FINALIZE_HOOKS: [Finalize; 2] = [hooks::finalize::<0>, hooks::finalize::<1>];
 
@@ -250,7 +253,7 @@ fn place(module: usize) -> Option<&'static (AtomicUsize, AtomicUsize)> {
     })
 }
 
-/// Whether the end of an upstream request was, or will be, seen by a hook.
+/// Whether a hook stands in `u->finalize_request`: not behind another module's function.
 #[inline(always)]
 pub(super) fn is_hooked(u: &ngx_http_upstream_t) -> bool {
     let function = u.finalize_request.map_or(0, |function| function as usize);
@@ -279,27 +282,33 @@ fn hook_usual(u: &mut ngx_http_upstream_t) -> bool {
     true
 }
 
-/// Hooks the end of an upstream request.
-pub(super) fn hook(u: &mut ngx_http_upstream_t) {
+/// Hooks the end of an upstream request. Whether a hook stands there now.
+pub(super) fn hook(u: &mut ngx_http_upstream_t) -> bool {
     if is_hooked(u) {
-        return;
+        return true;
     }
-    let Some(current) = u.finalize_request.map(|function| function as usize) else { return };
-    if let Some(hook) = FINALIZES.place(current).and_then(|at| FINALIZE_HOOKS.get(at)) {
-        u.finalize_request = Some(*hook);
-        return;
+    let Some(current) = u.finalize_request.map(|function| function as usize) else { return false };
+    let own = FINALIZES.place(current).and_then(|at| FINALIZE_HOOKS.get(at)).copied();
+    let hook = own.or_else(|| hook_other(u.output.tag as usize, current));
+    if let Some(hook) = hook {
+        u.finalize_request = Some(hook);
     }
-    if u.output.tag.is_null() {
-        return;
+    hook.is_some()
+}
+
+/// The hook for a function of a module at an address. A module that sets another function for some
+/// requests is left alone with those.
+fn hook_other(tag: usize, current: usize) -> Option<Finalize> {
+    if tag == 0 {
+        return None;
     }
-    let Some((module, original)) = place(u.output.tag as usize) else { return };
+    let (module, original) = place(tag)?;
     if module.load(Ordering::Relaxed) == 0 {
-        module.store(u.output.tag as usize, Ordering::Relaxed);
+        module.store(tag, Ordering::Relaxed);
         original.store(current, Ordering::Relaxed);
     }
-    if original.load(Ordering::Relaxed) == current {
-        u.finalize_request = Some(hooks::finalize_other);
-    }
+    let hook: Finalize = hooks::finalize_other;
+    (original.load(Ordering::Relaxed) == current).then_some(hook)
 }
 
 /// The function that the hook at this place stands for.

@@ -3,15 +3,15 @@
 use std::cell::LazyCell;
 
 use diagnosis::peer::State as PeerState;
-use diagnosis::zone::{Attempted, Noted, Past, Place};
-use diagnosis::{Cause, Phase, Seconds};
+use diagnosis::zone::{Attempted, Memory, Noted, Past, Place};
+use diagnosis::{Attempt, Cause, Phase, Seconds};
 
 use super::{Assembled, assemble};
 use crate::directives::MainConf;
 use crate::ffi::request::Request;
 use crate::ffi::upstream::{State, Upstream};
 use crate::ffi::{hooks, module, time};
-use crate::record::{Diagnosis, look_up, of_group, remember_address, remembered};
+use crate::record::{Diagnosis, Group, look_up, of_group, remember_address, remembered};
 
 /// Counts an upstream request at its end, if it is one of the usual kind: a single attempt that was
 /// answered, with no error of the upstream's own, by a peer whose place is remembered, and that
@@ -219,25 +219,30 @@ pub(crate) fn add_histories(request: Request<'_>, diagnosis: &mut Diagnosis) {
 pub(crate) fn add_other_histories(request: Request<'_>, assembled: &mut Assembled<'_>) {
     let Some(memory) = request.main_conf().and_then(|main| main.memory) else { return };
     let now = time::current_msec();
-    let mut own = None;
     for (attempt, group) in assembled.without_history() {
-        let own = own.get_or_insert_with(|| request.upstream().and_then(|u| u.group_name()));
-        let upstream = group.and_then(|group| group.name.as_ref()).or(own.as_ref());
-        if let (Some(upstream), Some(peer)) = (upstream, &attempt.peer)
-            && let Some(place) = memory.find(upstream.as_bytes(), peer.as_bytes())
-        {
-            attempt.history = Some(place.peer.tally(now));
-        }
+        let place = by_name(memory, request, group, attempt);
+        attempt.history = place.map(|place| place.peer.tally(now));
     }
+}
+
+/// Where the peer of an attempt is counted, by the names of its upstream request, if something was
+/// noted of that, or of the request's own.
+fn by_name(
+    memory: Memory<'static>,
+    request: Request<'_>,
+    group: Option<&Group>,
+    attempt: &Attempt,
+) -> Option<Place<'static>> {
+    let own = || request.upstream().and_then(|upstream| upstream.group_name());
+    let name = group.and_then(|group| group.name.clone()).or_else(own)?;
+    memory.find(name.as_bytes(), attempt.peer.as_ref()?.as_bytes())
 }
 
 /// What is known of the peer of the last failed attempt from before.
 pub(crate) fn past(request: Request<'_>, assembled: &Assembled<'_>) -> Option<Past> {
     let place = assembled.failed_place().or_else(|| {
-        let own = || request.upstream().and_then(|u| u.group_name());
-        let name = assembled.failed_group().and_then(|group| group.name.clone()).or_else(own)?;
-        let peer = assembled.failed()?.peer.as_ref()?;
-        request.main_conf()?.memory?.find(name.as_bytes(), peer.as_bytes())
+        let memory = request.main_conf()?.memory?;
+        by_name(memory, request, assembled.failed_group(), assembled.failed()?)
     })?;
     Some(place.peer.past(time::current_msec()))
 }

@@ -81,7 +81,8 @@ pub(super) fn ejected_healthy<'a>(e: &Evidence<'a>, idle: bool) -> Found<'a> {
             .count(Key::MaxFails, state.max_fails)
             .fact(Key::FailTimeout, Fact::Time(state.fail_timeout))
             .time(Key::LastOk, last_ok)
-            .advise(say![e.arena,
+            .advise(say![
+                e.arena,
                 "Set keepalive_timeout in ",
                 e.block(),
                 " below the upstream's own keep-alive timeout; until then set max_fails=3 for its servers, so that one close takes none of them out.",
@@ -129,7 +130,8 @@ fn ejected_before<'a>(e: &Evidence<'a>) -> Found<'a> {
         Finding::new(e, (Code::EjectedHealthy, Confidence::Possible), text)
             .fact(Key::Peers, Fact::Texts(names))
             .count(Key::Ejected, count as u64)
-            .advise(say![e.arena,
+            .advise(say![
+                e.arena,
                 "Set keepalive_timeout in ",
                 e.block(),
                 " below the upstream's own: the failures just before were closes of idle connections. Until then set max_fails=3 for its servers.",

@@ -194,7 +194,8 @@ pub(super) fn flapping<'a>(e: &Evidence<'a>) -> Found<'a> {
             .count(Key::Outages, count as u64)
             .time(Key::Within, first)
             .advise(ends_by_crash(e.cause).then(|| {
-                say![e.arena,
+                say![
+                    e.arena,
                     "Look for a crash loop on ",
                     e.short_peer(),
                     ": its log, how often its supervisor restarted it (systemctl status), its memory limit and health checks.",

@@ -40,7 +40,8 @@ pub(super) fn nothing_listening<'a>(e: &Evidence<'a>) -> Found<'a> {
         }
         Host::Unix { listener: Listening::Nobody, .. } => {
             let text = say![e.arena, "Nobody listens on ", e.peer(), ": its file was left behind."];
-            Some(Finding::new(e, (code, certain), text).peer(e).advise(say![e.arena,
+            Some(Finding::new(e, (code, certain), text).peer(e).advise(say![
+                e.arena,
                 "Start the upstream: the socket's file is there, and nobody listens (ss -lx shows who does)."
             ]))
         }
@@ -176,7 +177,8 @@ pub(super) fn backlog_full<'a>(e: &Evidence<'a>) -> Found<'a> {
         Finding::new(e, (Code::ListenBacklogFull, confidence), text)
             .count(Key::Queue, waiting)
             .count(Key::Limit, room)
-            .advise(say![e.arena,
+            .advise(say![
+                e.arena,
                 "Add workers to the process, or find what they wait for; for short bursts raise its backlog (now ",
                 room,
                 "), and net.core.somaxconn with it.",

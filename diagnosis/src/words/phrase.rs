@@ -53,6 +53,7 @@ macro_rules! parts {
 }
 pub(crate) use parts;
 
+/// How directives of the other protocol modules begin.
 const OTHERS: &[(&str, &str)] = &[
     ("fastcgi", "fastcgi_"),
     ("uwsgi", "uwsgi_"),
@@ -133,8 +134,7 @@ impl<'a> Phrase<'a> {
         arena: &'a Arena,
         items: impl IntoIterator<Item = T>,
     ) -> Phrase<'a> {
-        let items = ArenaVec::from_iter_in(items, arena).into_bump_slice();
-        Phrase::new(arena, List { items, last: ", " })
+        Phrase::listed(arena, items, ", ")
     }
 
     /// As [`Phrase::list`], with "and" before the last.
@@ -142,8 +142,16 @@ impl<'a> Phrase<'a> {
         arena: &'a Arena,
         items: impl IntoIterator<Item = T>,
     ) -> Phrase<'a> {
+        Phrase::listed(arena, items, " and ")
+    }
+
+    fn listed<T: Say + Copy + 'a>(
+        arena: &'a Arena,
+        items: impl IntoIterator<Item = T>,
+        last: &'static str,
+    ) -> Phrase<'a> {
         let items = ArenaVec::from_iter_in(items, arena).into_bump_slice();
-        Phrase::new(arena, List { items, last: " and " })
+        Phrase::new(arena, List { items, last })
     }
 
     /// The same with a capital letter where it begins with a word of ours; a peer's name and

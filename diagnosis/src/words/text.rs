@@ -74,7 +74,7 @@ pub(crate) const fn words(words: &'static str) -> &'static str {
     words
 }
 
-/// How directives of the proxy module begin, and those of the others.
+/// How directives of the proxy module begin.
 const DIRECTIVE: &str = "proxy_";
 
 /// Whether words of ours name a directive of the proxy module.
