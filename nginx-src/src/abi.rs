@@ -35,9 +35,9 @@ fn expand(nginx: &Nginx) -> Result<String, Error> {
         format!("#include <ngx_config.h>\n#include <ngx_core.h>\n{MARK} NGX_MODULE_SIGNATURE\n");
     fs::write(&probe, code).map_err(Error::io(&probe))?;
     let mut cc = Command::new("cc");
-    cc.arg("-E").arg("-P").arg("-I").arg(&nginx.build_dir);
-    for dir in ["core", "event", "event/modules", "event/quic", "os/unix"] {
-        cc.arg("-I").arg(nginx.source_dir.join("src").join(dir));
+    cc.arg("-E").arg("-P");
+    for dir in nginx.include_dirs() {
+        cc.arg("-I").arg(dir);
     }
     let (text, _) = steps::output("reading nginx's signature", cc.arg(&probe))?;
     signature(&text).ok_or_else(|| unreadable(&nginx.source_dir))

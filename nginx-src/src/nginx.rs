@@ -7,6 +7,19 @@ use crate::{Error, shell};
 /// File name of the module next to each nginx.
 const MODULE: &str = "ngx_http_upstream_diag_module.so";
 
+/// Directories with headers in nginx's `src` (`CORE_INCS` and `HTTP_INCS` of its `auto/sources`).
+const INCLUDED: [&str; 9] = [
+    "core",
+    "event",
+    "event/modules",
+    "event/quic",
+    "os/unix",
+    "http",
+    "http/modules",
+    "http/v2",
+    "http/v3",
+];
+
 /// An nginx that is ready: to build the module for, and to run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Nginx {
@@ -41,6 +54,13 @@ impl Nginx {
     #[must_use]
     pub fn module_path(&self) -> PathBuf {
         self.dir.join(MODULE)
+    }
+
+    /// Where the headers are that a module in C includes. Not every nginx has all of these.
+    #[must_use]
+    pub fn include_dirs(&self) -> Vec<PathBuf> {
+        let dirs = INCLUDED.iter().map(|dir| self.source_dir.join("src").join(dir));
+        std::iter::once(self.build_dir.clone()).chain(dirs).collect()
     }
 
     pub(crate) fn read(dir: &Path, name: &str) -> Result<Self, Error> {

@@ -27,7 +27,7 @@ static LIVE: AtomicUsize = AtomicUsize::new(1);
 struct Kept {
     diagnosis: RefCell<Diagnosis>,
     /// The functions that were in place before the hook, one for each upstream request whose function
-    /// has no place in the tables of [`watch`].
+    /// is none of those that [`watch`] keeps. It is taken out when it is called.
     originals: RefCell<Vec<(UpstreamId, Finalize)>>,
     /// A panic happened while this request was looked at: nothing of it is believed any more.
     disabled: Cell<bool>,
@@ -129,14 +129,20 @@ pub(crate) fn hook_finalize(request: Request<'_>, upstream: Upstream<'_>) {
     // SAFETY: the upstream request lives in the request's pool, and no reference into it is held
     // here (Upstream keeps a pointer). The protocol module has set its function, or none yet.
     let u = unsafe { &mut *request.raw().upstream };
-    if watch::hook(u) {
+    // What passed by peer.init is watched from there. If no hook stands any more, another module's
+    // function does, which calls the hook: that one is not the protocol module's.
+    let passed = upstream.has_group() && u.peer.get.is_some();
+    let hooked = if passed { watch::is_hooked(u) } else { watch::hook(u) };
+    if hooked {
         return;
     }
     let Some(original) = u.finalize_request else { return };
     let Some(kept) = keep(request) else { return };
     let Ok(mut originals) = kept.originals.try_borrow_mut() else { return };
-    originals.push((upstream.id(), original));
-    u.finalize_request = Some(finalize_other);
+    if originals.iter().all(|(id, _)| *id != upstream.id()) {
+        originals.push((upstream.id(), original));
+        u.finalize_request = Some(finalize_other);
+    }
 }
 
 /// Stands in `u->finalize_request` for the function of a usual protocol module ([`watch`]).
@@ -199,12 +205,20 @@ pub(super) unsafe extern "C" fn finalize_other(r: *mut ngx_http_request_t, rc: n
     }
 }
 
-/// Looks at the end of an upstream request.
+/// Looks at the end of an upstream request. It is seen twice where another module's function stands
+/// between two hooks.
 fn ended(request: Request<'_>, upstream: Upstream<'_>, rc: ngx_int_t) {
     let noted = LIVE.load(Ordering::Relaxed) != 0 || observe::gave_up(rc);
     let noted = noted || guard(false, || observe::answered_in(request));
     if noted {
-        guard_or(|| observe::finalized(request, upstream, rc), || disable(request));
+        let finalized = || observe::finalized(request, upstream, rc);
+        let first = guard_or(finalized, || {
+            disable(request);
+            true
+        });
+        if !first {
+            return;
+        }
     }
     guard((), || observe::count(request, upstream, noted));
 }
@@ -212,9 +226,11 @@ fn ended(request: Request<'_>, upstream: Upstream<'_>, rc: ngx_int_t) {
 /// The function that [`finalize_other`] replaced. Nothing in it can panic.
 fn other_original(request: Request<'_>, upstream: Upstream<'_>) -> Option<Finalize> {
     let own = find(request).and_then(|kept| {
-        let originals = kept.originals.try_borrow().ok()?;
-        let mut hooked = originals.iter();
-        hooked.find(|(id, _)| *id == upstream.id()).map(|(_, original)| *original)
+        let mut originals = kept.originals.try_borrow_mut().ok()?;
+        let at = originals.iter().position(|(id, _)| *id == upstream.id())?;
+        // It may be another module's, and call the hook that it found: there it is looked for again,
+        // and must not be found, or it would be called for ever.
+        Some(originals.swap_remove(at).1)
     });
     own.or_else(|| watch::other_original(upstream.raw()))
 }

@@ -11,11 +11,23 @@ use crate::ffi::upstream::Upstream;
 use crate::ffi::{hooks, peers};
 use crate::record::{Final, Group, Note};
 
-/// Called once for an upstream request that is watched or in which an error line came, before
-/// nginx redirects to an error page.
-pub(crate) fn finalized(request: Request<'_>, upstream: Upstream<'_>, rc: ngx_int_t) {
-    let noted = hooks::with(request, |diagnosis| diagnosis.known(upstream.id()).is_some());
-    let Ok(noted) = noted.map(|noted| noted.unwrap_or(false)) else { return };
+/// Called for an upstream request that is watched or in which an error line came, before nginx
+/// redirects to an error page. Whether it is the first time: later ones change nothing.
+pub(crate) fn finalized(request: Request<'_>, upstream: Upstream<'_>, rc: ngx_int_t) -> bool {
+    let known = hooks::with(request, |diagnosis| {
+        diagnosis.known(upstream.id()).map(|group| group.ended.is_some())
+    });
+    let Ok(known) = known else { return true };
+    let ended_before = known.flatten();
+    if ended_before == Some(true) {
+        return false;
+    }
+    note_end(request, upstream, rc, ended_before.is_some());
+    true
+}
+
+/// Notes the end of an upstream request, if it failed. `noted`: something was noted of it before.
+fn note_end(request: Request<'_>, upstream: Upstream<'_>, rc: ngx_int_t, noted: bool) {
     let unexplained = !noted && gave_up(rc) && is_failure(request, upstream, rc);
     if !noted && !unexplained && !answered_in(request) {
         return;

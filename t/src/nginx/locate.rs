@@ -1,7 +1,8 @@
 //! Which nginx and which module to test.
 
 use std::env;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use nginx_setup::Name;
 
@@ -15,9 +16,7 @@ pub(super) struct Build {
 /// The build called `name`, or that the environment names. Without the module any nginx will
 /// do, so that the harness can be tested before there is one.
 pub(super) fn build(name: Option<Name>, with_module: bool) -> Build {
-    let named = || Name::choose(None, |key| env::var_os(key)).unwrap_or_else(|e| panic!("{e}"));
-    let name = name.unwrap_or_else(named);
-    let nginx = nginx_setup::Nginx::load(name.as_str());
+    let nginx = nginx_setup::Nginx::load(name.unwrap_or_else(named).as_str());
     if !with_module {
         let binary = nginx.ok().map(|n| n.binary).or_else(in_path);
         return Build { binary: binary.expect("no nginx in PATH"), module: None };
@@ -26,6 +25,28 @@ pub(super) fn build(name: Option<Name>, with_module: bool) -> Build {
     let module = nginx.module_path();
     assert!(module.exists(), "{} was not built", module.display());
     Build { binary: nginx.binary, module: Some(module) }
+}
+
+/// The nginx that the environment names.
+fn named() -> Name {
+    Name::choose(None, |key| env::var_os(key)).unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// Compiles a module written in C for the nginx that the environment names, into a directory.
+///
+/// # Panics
+/// With what the compiler said, when it refuses.
+pub(super) fn compile(code: &Path, dir: &Path) -> PathBuf {
+    let nginx = nginx_setup::Nginx::load(named().as_str()).unwrap_or_else(|e| panic!("{e}"));
+    let module = dir.join("module.so");
+    let mut cc = Command::new("cc");
+    cc.args(["-shared", "-fPIC", "-Wall", "-Werror"]).arg(code).arg("-o").arg(&module);
+    for dir in nginx.include_dirs() {
+        cc.arg("-I").arg(dir);
+    }
+    let output = cc.output().unwrap_or_else(|e| panic!("cc: {e}"));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    module
 }
 
 /// `/usr/sbin` is where distributions put nginx, and not in everybody's PATH.

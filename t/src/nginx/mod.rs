@@ -82,6 +82,11 @@ impl Nginx {
         (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
     }
 
+    /// Compiles a module in C for the nginx that is tested, into a directory.
+    pub fn compile_module(code: &Path, dir: &Path) -> PathBuf {
+        locate::compile(code, dir)
+    }
+
     fn start_once(conf: Conf) -> Result<Self, String> {
         let (prefix, build, ports) = prepare(&conf);
         let stderr = File::create(prefix.path().join("stderr.log")).expect("stderr.log");

@@ -1,5 +1,9 @@
 //! What is hooked is found again, however many kinds of it there are in one worker.
 
+use std::path::Path;
+
+use serde_json::Value;
+use t::protocol::{self, Protocol};
 use t::{Nginx, Upstream, diag, script};
 
 use super::{counts, wait_counts};
@@ -58,4 +62,64 @@ fn every_balancer_and_protocol_module_is_counted() {
         assert_eq!(seen.record["cause"], "connection_refused");
         nginx.stop();
     }
+}
+
+/// Guards against a request that is counted twice, and against a hook that calls itself for ever,
+/// where another module's function stands in front of the hook when an error line comes.
+#[test]
+fn hooks_that_another_module_wraps_see_an_end_once() {
+    let dir = t::temp_dir();
+    let code = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/counters/wrapping.c");
+    let module = Nginx::compile_module(Path::new(code), dir.path());
+    let good = Upstream::tcp(script::ok("good"));
+    let dead = t::refused_port();
+    let dead_addr = format!("127.0.0.1:{}", dead.port());
+    // The two that come first have hooks of their own, and of the rest one is shared.
+    for first in [vec![], vec![protocol::memcached(), protocol::scgi()]] {
+        let mut locations = String::new();
+        let others: Vec<Upstream> = first.iter().map(answering).collect();
+        for (Protocol { name, location, .. }, up) in first.iter().zip(&others) {
+            let pass = format!("{name}_pass {};", up.addr());
+            locations.push_str(&format!("location /{name} {{ {location} {pass} }}\n"));
+        }
+        locations.push_str("location / { proxy_pass http://app; }");
+        locations.push_str("location /none { proxy_pass http://none; }");
+        let groups = format!(
+            "upstream app {{ server {dead_addr} max_fails=0; server {} backup; }}\n\
+             upstream none {{ server {dead_addr}; }}\n",
+            good.addr()
+        );
+        let load = format!("load_module {};", module.display());
+        let nginx = Nginx::start(diag::conf(locations).http(groups).main(load));
+        for Protocol { name, .. } in &first {
+            assert_eq!(nginx.get(&format!("/{name}")).status, 200, "{name}");
+        }
+        for _ in 0..3 {
+            assert_eq!(nginx.get("/").status, 200);
+            assert_eq!(nginx.get("/none").status, 502);
+        }
+        wait_counts(&nginx, "none", &dead_addr, [0, 3, 0]);
+        assert_eq!(counts(&nginx, "app", &dead_addr), [0, 3, 0]);
+        assert_eq!(counts(&nginx, "app", &good.addr()), [3, 0, 0]);
+        for up in &others {
+            assert_eq!(counts(&nginx, &up.addr(), &up.addr()), [1, 0, 0]);
+        }
+        let totals = &diag::status(&nginx)["totals"];
+        let wanted = [6 + first.len(), 3, 3];
+        assert_eq!(
+            wanted.map(Value::from),
+            ["requests", "failed", "masked"].map(|of| totals[of].clone())
+        );
+        nginx.stop();
+    }
+}
+
+/// An upstream that answers in a protocol.
+fn answering(protocol: &Protocol) -> Upstream {
+    let (read, good) = (protocol.read, protocol.good.clone());
+    Upstream::tcp(move |_, conn| {
+        if read(conn) {
+            conn.write(&good);
+        }
+    })
 }
