@@ -65,7 +65,12 @@ fn open(out: &mut Vec<u8>, start: usize, with: u8) {
 }
 
 // Inlined, the length of a key is known where it is copied.
-impl Object<'_> {
+impl<'o> Object<'o> {
+    /// What members are written to, apart from an object.
+    pub(crate) fn begun(out: &'o mut Vec<u8>) -> Self {
+        Object { out }
+    }
+
     #[inline(always)]
     fn key(&mut self, key: Key) -> &mut Vec<u8> {
         self.out.extend_from_slice(key.bare.as_bytes());
@@ -85,6 +90,12 @@ impl Object<'_> {
         self.out.extend_from_slice(word.as_bytes());
         self.out.extend_from_slice(b"\":");
         self.out
+    }
+
+    /// Members that were written before.
+    #[inline(always)]
+    pub(crate) fn members(&mut self, json: &[u8]) {
+        self.out.extend_from_slice(json);
     }
 
     /// A member that is known before.

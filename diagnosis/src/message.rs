@@ -5,6 +5,7 @@
 //! only at the place where that message carries one, and the line is never searched for a verdict.
 
 mod known;
+mod recent;
 
 use std::borrow::Cow;
 
@@ -13,6 +14,7 @@ use memchr::memmem;
 use known::KNOWN;
 pub use known::Kind;
 use known::Shape::{self, Between, Counted, Errno, MaybeErrno, OpenSsl, Peer, Text};
+pub use recent::{Message, Recent};
 
 /// A message this crate knows, for the list of messages in the documentation.
 #[derive(Clone, Debug)]

@@ -2,6 +2,7 @@
 
 mod write;
 
+pub(crate) use write::said;
 pub use write::with_suppressed;
 
 use std::borrow::Cow;
@@ -11,6 +12,7 @@ use smallvec::SmallVec;
 use crate::cause::{Cause, Phase};
 use crate::errno;
 use crate::findings::{Context, Evidence, Findings, findings};
+use crate::message::Message;
 use crate::outcome::{Origin, Outcome};
 use crate::peer::State;
 use crate::protocol::Mismatch;
@@ -196,7 +198,7 @@ pub struct Attempt {
     /// Error number.
     pub errno: Option<i32>,
     /// nginx's own message.
-    pub message: Option<String>,
+    pub message: Option<Message>,
     /// Time spent connecting, TLS handshake included, for failed connects too.
     pub connect_time: Option<Seconds>,
     /// Time from the start of the attempt to its failure.

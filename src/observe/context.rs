@@ -59,8 +59,9 @@ fn siblings(request: Request<'_>, upstream: Upstream<'_>, last: &Note) -> Vec<Si
     let memory = request.main_conf().and_then(|main| main.memory);
     let now = time::current_msec();
     let may_be_stale = last.attempt.phase == Some(Phase::Connect)
+        && peers::number(upstream).is_some_and(|servers| servers > 1)
         && last.place().is_some_and(|place| place.peer.may_be_stale(now));
-    if !may_be_stale || peers::number(upstream).is_none_or(|servers| servers < 2) {
+    if !may_be_stale {
         return Vec::new();
     }
     let (Some(memory), Some(group)) = (memory, upstream.group_name()) else { return Vec::new() };

@@ -238,9 +238,14 @@ fn by_name(
     memory.find(name.as_bytes(), attempt.peer.as_ref()?.as_bytes())
 }
 
-/// What is known of the peer of the last failed attempt from before.
-pub(crate) fn past(request: Request<'_>, assembled: &Assembled<'_>) -> Option<Past> {
-    let place = assembled.failed_place().or_else(|| {
+/// What is known of the peer of the last failed attempt from before. `noted`: where it is counted, if
+/// that was noted.
+pub(crate) fn past(
+    request: Request<'_>,
+    assembled: &Assembled<'_>,
+    noted: Option<Place<'static>>,
+) -> Option<Past> {
+    let place = noted.or_else(|| {
         let memory = request.main_conf()?.memory?;
         by_name(memory, request, assembled.failed_group(), assembled.failed()?)
     })?;

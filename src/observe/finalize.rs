@@ -39,7 +39,7 @@ fn note_end(request: Request<'_>, upstream: Upstream<'_>, rc: ngx_int_t, noted: 
     hooks::update(request, |diagnosis| {
         let group = diagnosis.group(upstream.id(), || Group::new(request, upstream, conf, own));
         if unexplained {
-            let attempt = silent_failure(upstream);
+            let attempt = silent_failure(upstream, conf);
             group.note(note_of(request, upstream, last, attempt));
         }
         let states = request.states();

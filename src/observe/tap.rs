@@ -1,9 +1,10 @@
 //! An error line: the only place where nginx gives the reason.
 
 use std::borrow::Cow;
+use std::sync::Mutex;
 
 use diagnosis::header::End;
-use diagnosis::message::{self, Kind, Known};
+use diagnosis::message::{self, Kind, Known, Message, Recent};
 use diagnosis::peer::{self, Peer};
 use diagnosis::protocol;
 use diagnosis::tls::{self, Tls};
@@ -27,6 +28,9 @@ const PEEK: usize = 64 * 1_024;
 /// What nginx says of a tunnel that nothing came through for `proxy_read_timeout`.
 const TUNNEL_TIMED_OUT: &[u8] = b"upstream timed out (110: Connection timed out)";
 
+/// What nginx said before. This worker's one thread uses it.
+static RECENT: Mutex<Recent> = Mutex::new(Recent::none());
+
 /// Called for each line at level error and above that is about a live request.
 pub(crate) fn line(request: Request<'_>, line: &Line<'_>) {
     let Some(conf) = request.loc_conf().filter(|conf| conf.enabled()) else { return };
@@ -44,14 +48,14 @@ pub(crate) fn line(request: Request<'_>, line: &Line<'_>) {
         // to may be gone.
         if message::recognise(text, None).is_some_and(|known| known.kind == Kind::BadUrl) {
             let seen = Observation { message: text, action: line.action, ..Observation::default() };
-            let proper = message::proper(text, line.action);
+            let proper = own_message(conf, text, line.action);
             let attempt = evidence(&seen, &classify(&seen), proper);
             note(request, conf, upstream, entries, attempt, None);
             count_unbegun(request, upstream, Cause::InvalidUpstreamUrl);
         }
         return;
     }
-    let (attempt, failing_peers) = look(upstream, text, line.action);
+    let (attempt, failing_peers) = look(upstream, conf, text, line.action);
     // The attempt's own entry, or where it would stand if nginx had made one.
     note(request, conf, upstream, entries.saturating_sub(1), attempt, failing_peers);
     hooks::hook_finalize(request, upstream);
@@ -61,12 +65,14 @@ pub(crate) fn line(request: Request<'_>, line: &Line<'_>) {
 /// where that is that none could be chosen.
 fn look(
     upstream: Upstream<'_>,
+    conf: &LocConf,
     text: &[u8],
     action: Option<&[u8]>,
 ) -> (Box<Attempt>, Option<Vec<Peer>>) {
-    let module = upstream.module();
-    let tls = upstream.tls_handshaked().is_some();
-    let known = message::recognise(text, upstream.peer_name());
+    let (known, own_words) = match RECENT.try_lock() {
+        Ok(mut recent) => recent.recognise(text, upstream.peer_name()),
+        Err(_) => (message::recognise(text, upstream.peer_name()), None),
+    };
     // Before there is a connection the kernel has nothing to tell of it.
     let connected = !known.is_some_and(|known| known.kind.is_before_connection());
     let tcp = upstream.fd().filter(|_| connected).and_then(socket::tcp_info);
@@ -78,32 +84,41 @@ fn look(
         unix: upstream.is_unix(),
         resolver_error: upstream.resolver_error(),
         no_source_address: has_no_source_address(known, upstream),
+        capacity: failing_peers.as_deref().map(peer::capacity),
+        ..if connected { of_connection(upstream, tcp.as_ref()) } else { Observation::default() }
+    };
+    let failure = classify_known(known, &seen);
+    let proper = own_words.unwrap_or_else(|| own_message(conf, text, action));
+    let mut attempt = attempt(upstream, &seen, &failure, proper, tcp);
+    if known.is_none() {
+        let stderr = message::stderr(message::proper(text, action));
+        attempt.stderr = stderr.map(|text| kept(conf, text).into_owned());
+    }
+    (attempt, failing_peers)
+}
+
+/// What is to be seen of a connection and of what came on it.
+fn of_connection<'a>(upstream: Upstream<'a>, tcp: Option<&Tcp>) -> Observation<'a> {
+    let tls = upstream.tls_handshaked().is_some();
+    Observation {
         tls_failed: upstream.tls_failed(),
         // CLOSE without a close of nginx's own; after a FIN it would be CLOSE_WAIT.
-        reset: tls && tcp.as_ref().is_some_and(|tcp| tcp.state == "CLOSE"),
+        reset: tls && tcp.is_some_and(|tcp| tcp.state == "CLOSE"),
         progress: progress(upstream),
         reused: upstream.is_reused(),
         received: upstream.state().map_or(0, |state| state.bytes_received()),
-        module,
+        module: upstream.module(),
         first_bytes: if header_done(upstream) { &[] } else { upstream.header_bytes() },
-        capacity: failing_peers.as_deref().map(peer::capacity),
-    };
-    let proper = known.and_then(|known| text.get(..known.end?));
-    let proper = proper.unwrap_or_else(|| message::proper(text, action));
-    let mut attempt = attempt(upstream, &seen, &classify_known(known, &seen), proper, tcp);
-    if known.is_none() {
-        let stderr = message::stderr(proper);
-        attempt.stderr = stderr.map(|text| diagnosis::text(text).into_owned());
+        ..Observation::default()
     }
-    (attempt, failing_peers)
 }
 
 /// The failure of an upstream request that nginx gave up without a line at level error. Once the
 /// connection is a tunnel, nginx speaks of it on the client's connection, where a timeout is
 /// logged at level info (`ngx_http_upstream_process_upgraded`, `ngx_connection_error`).
-pub(super) fn silent_failure(upstream: Upstream<'_>) -> Box<Attempt> {
+pub(super) fn silent_failure(upstream: Upstream<'_>, conf: &LocConf) -> Box<Attempt> {
     let text = if upstream.is_upgraded() { TUNNEL_TIMED_OUT } else { b"".as_slice() };
-    let mut attempt = look(upstream, text, None).0;
+    let mut attempt = look(upstream, conf, text, None).0;
     // The same words for both timers.
     if upstream.is_upgraded() && upstream.write_timed_out() {
         attempt.set_verdict(Verdict { cause: Cause::SendTimedOut, phase: Phase::Send });
@@ -117,16 +132,9 @@ fn note(
     conf: &'static LocConf,
     upstream: Upstream<'_>,
     at: usize,
-    mut attempt: Box<Attempt>,
+    attempt: Box<Attempt>,
     failing_peers: Option<Vec<Peer>>,
 ) {
-    if !conf.keeps_query() {
-        for text in [&mut attempt.message, &mut attempt.stderr] {
-            if let Some(Cow::Owned(without)) = text.as_deref().map(message::without_queries) {
-                *text = Some(without);
-            }
-        }
-    }
     let new = note_of(request, upstream, at, attempt);
     hooks::update(request, |diagnosis| {
         // Before it begins, the entries are those of others.
@@ -206,13 +214,27 @@ fn has_no_source_address(known: Option<Known>, upstream: Upstream<'_>) -> bool {
     }) && upstream.has_source_address() == Some(false)
 }
 
+/// The message proper of a line.
+fn own_message(conf: &LocConf, text: &[u8], action: Option<&[u8]>) -> Message {
+    Message::Own(kept(conf, message::proper(text, action)).into_owned())
+}
+
+/// A text from a line, as it is kept: without query strings, unless they are to be.
+fn kept<'a>(conf: &LocConf, text: &'a [u8]) -> Cow<'a, str> {
+    let text = diagnosis::text(text);
+    if conf.keeps_query() {
+        return text;
+    }
+    match message::without_queries(&text) {
+        Cow::Owned(without) => without.into(),
+        Cow::Borrowed(_) => text,
+    }
+}
+
 /// What the line itself says. `proper`: its message, as it is kept.
-fn evidence(seen: &Observation<'_>, failure: &Failure, proper: &[u8]) -> Box<Attempt> {
-    let peer = seen.peer.map(diagnosis::text);
-    let message = Some(diagnosis::text(proper));
-    let message = message.filter(|message| !message.is_empty());
+fn evidence(seen: &Observation<'_>, failure: &Failure, proper: Message) -> Box<Attempt> {
     // It is large, and handed on until it is noted.
-    let mut attempt = spare::attempt(peer.as_deref(), message.as_deref());
+    let mut attempt = spare::attempt(seen.peer, proper);
     attempt.errno = failure.errno;
     attempt.phase = Some(failure.phase);
     attempt.if_failed = Some(failure.if_failed());
@@ -228,7 +250,7 @@ fn attempt(
     upstream: Upstream<'_>,
     seen: &Observation<'_>,
     failure: &Failure,
-    proper: &[u8],
+    proper: Message,
     tcp: Option<Tcp>,
 ) -> Box<Attempt> {
     let elapsed = time::current_msec().saturating_sub(upstream.start_time());

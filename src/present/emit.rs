@@ -103,7 +103,7 @@ impl<'a> Lines<'a> {
         let Some(diagnosed) = Diagnosed::new(request, diagnosis.as_deref()) else { return };
         let Some(conf) = diagnosed.conf().filter(|conf| conf.enabled()) else { return };
         let place = diagnosed.place();
-        let parts = diagnosed.parts();
+        let parts = diagnosed.parts(place);
         let Some(record) = Record::new(&parts, &self.desk.arena) else { return };
         let json = &mut self.desk.json;
         record.write_to(json);

@@ -85,8 +85,9 @@ impl<'a, 'd> Diagnosed<'a, 'd> {
 
     /// What a record is made of.
     ///
-    /// The histories of what was noted have to be there ([`observe::add_histories`]).
-    fn parts(mut self) -> diagnosis::Parts<'a>
+    /// `place`: that of [`Diagnosed::place`]. The histories of what was noted have to be there
+    /// ([`observe::add_histories`]).
+    fn parts(mut self, place: Option<Place<'static>>) -> diagnosis::Parts<'a>
     where
         'd: 'a,
     {
@@ -105,7 +106,7 @@ impl<'a, 'd> Diagnosed<'a, 'd> {
             upstream: name,
             module,
             request_time: Seconds::Millis(request.time()),
-            past: observe::past(request, &self.assembled),
+            past: observe::past(request, &self.assembled, place),
             own: self.own.map(|cause| diagnosis::Parts::own(cause, self.status)),
             attempts: self.assembled.into_attempts(),
             peers: group.map(|group| group.peers.as_slice()).unwrap_or_default(),

@@ -98,7 +98,8 @@ fn evaluate(
     match value {
         Verdict(value) => Some(value(&diagnosed).to_owned()),
         Record(value) => {
-            let (parts, arena) = (diagnosed.parts(), Arena::new());
+            let place = diagnosed.place();
+            let (parts, arena) = (diagnosed.parts(place), Arena::new());
             value(&diagnosis::Record::new(&parts, &arena)?)
         }
         Attempts(value) => Some(join(&diagnosed.assembled.slots(), value)),

@@ -1,6 +1,7 @@
 //! A record as JSON.
 
 use super::{Attempt, Header, PeerReport, PeerState, Record, Request, Tally, Tcp};
+use crate::errno;
 use crate::json::{Member, Object, key, object};
 use crate::tls::Tls;
 
@@ -43,7 +44,7 @@ impl Record<'_, '_> {
             o.text(key!("upstream"), upstream);
         }
         if let Some(module) = self.parts.module {
-            o.text(key!("module"), module);
+            o.word(key!("module"), module);
         }
         o.time(key!("request_time"), self.parts.request_time);
         o.list(key!("attempts"), &self.parts.attempts, |out, attempt| {
@@ -105,14 +106,9 @@ impl Attempt {
         if let Some(status) = self.status {
             o.number(key!("status"), status);
         }
-        if let Some(errno) = self.errno {
-            o.number(key!("errno"), errno);
-        }
-        if let Some(name) = self.errname() {
-            o.word(key!("errname"), name);
-        }
-        if let Some(message) = &self.message {
-            o.text(key!("message"), message);
+        match self.message.as_ref().and_then(|message| message.json(self.errno)) {
+            Some(json) => o.members(json),
+            None => say(o, self.errno, self.message.as_deref()),
         }
         if let Some(time) = self.connect_time {
             o.time(key!("connect_time"), time);
@@ -150,6 +146,25 @@ impl Attempt {
         if let Some(history) = &self.history {
             o.object(key!("history"), |o| history.members(o));
         }
+    }
+}
+
+/// What an error number and a message are written as: members of an object, to be kept.
+pub(crate) fn said(errno: Option<i32>, message: &str) -> Vec<u8> {
+    let mut json = Vec::new();
+    say(&mut Object::begun(&mut json), errno, Some(message));
+    json
+}
+
+fn say(o: &mut Object<'_>, number: Option<i32>, message: Option<&str>) {
+    if let Some(number) = number {
+        o.number(key!("errno"), number);
+    }
+    if let Some(name) = number.and_then(errno::name) {
+        o.word(key!("errname"), name);
+    }
+    if let Some(message) = message {
+        o.text(key!("message"), message);
     }
 }
 
