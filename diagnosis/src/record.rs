@@ -1,7 +1,9 @@
 //! The record of one diagnosed request, as the JSON log line and the status endpoint give it.
 
+mod peer_name;
 mod write;
 
+pub use peer_name::PeerName;
 pub(crate) use write::said;
 pub use write::with_suppressed;
 
@@ -188,7 +190,7 @@ impl Parts<'_> {
 #[derive(Clone, Debug, Default)]
 pub struct Attempt {
     /// Address of the peer, as in `$upstream_addr`.
-    pub peer: Option<String>,
+    pub peer: Option<PeerName>,
     /// Why it failed; none for a good one.
     pub cause: Option<Cause>,
     /// The phase it failed in.

@@ -1,7 +1,7 @@
 //! All attempts of a request: what nginx kept of each, with what was noted of the failed ones.
 
 use diagnosis::attempts::Slot;
-use diagnosis::{Attempt, Attempts, Cause, Seconds, Shown, Verdict, zone};
+use diagnosis::{Attempt, Attempts, Cause, PeerName, Seconds, Shown, Verdict, zone};
 use smallvec::SmallVec;
 
 use super::{answered_error, told_by_location};
@@ -49,9 +49,9 @@ pub(crate) fn assemble<'d>(
     let states = request.states();
     let groups = diagnosis.map(Diagnosis::groups).unwrap_or_default();
     if let [group] = groups
-        && let Some(entries) = all_noted(request, group)
+        && are_all_noted(request, group)
     {
-        return Assembled { entries };
+        return Assembled { entries: all_noted(request, group) };
     }
     let id = request.id();
     let own = |group: &&Group| group.request == id;
@@ -96,30 +96,62 @@ pub(crate) fn assemble<'d>(
     Assembled { entries }
 }
 
-/// The entries of a request each attempt of which has failed with a note of its own, as most that
-/// fail have: nothing has to be looked for then.
-fn all_noted<'d>(request: Request<'_>, group: &'d Group) -> Option<Entries<'d>> {
-    let states = request.states();
-    if group.request != request.id() || group.notes.len() != states.len() {
-        return None;
-    }
-    let mut entries = Entries::new();
-    for (at, (state, note)) in states.iter().zip(&group.notes).enumerate() {
-        let cause = note.attempt.cause.filter(|_| note.at == at && state.peer().is_some())?;
-        if !is_complete(&note.attempt, state) {
-            return None;
+/// Calls `look` for the attempts of one upstream request: with whether a response header came, and
+/// where the peer is counted if that was noted.
+pub(super) fn each_of(
+    request: Request<'_>,
+    diagnosis: &Diagnosis,
+    upstream: UpstreamId,
+    mut look: impl FnMut(&Attempt, bool, Option<zone::Place<'static>>),
+) {
+    if let [group] = diagnosis.groups()
+        && group.upstream == upstream
+        && are_all_noted(request, group)
+    {
+        for (state, note) in request.states().iter().zip(&group.notes) {
+            look(&note.attempt, state.header_time().is_some(), note.place());
         }
-        let last = at.saturating_add(1) == states.len();
-        entries.push(Entry {
+        return;
+    }
+    let assembled = assemble(request, Some(diagnosis));
+    let of_it = |group: &Group| group.upstream == upstream;
+    for entry in assembled.entries.iter().filter(|entry| entry.group.is_some_and(of_it)) {
+        if let Some(attempt) = entry.attempt() {
+            look(attempt, entry.answered, entry.place());
+        }
+    }
+}
+
+/// Whether each attempt of a request has failed with a note of its own, as those of most that fail
+/// have: nothing has to be looked for then.
+fn are_all_noted(request: Request<'_>, group: &Group) -> bool {
+    let states = request.states();
+    group.request == request.id()
+        && group.notes.len() == states.len()
+        && states.iter().zip(&group.notes).enumerate().all(|(at, (state, note))| {
+            note.at == at
+                && note.attempt.cause.is_some()
+                && state.peer().is_some()
+                && is_complete(&note.attempt, state)
+        })
+}
+
+/// The entries of such a request.
+fn all_noted<'d>(request: Request<'_>, group: &'d Group) -> Entries<'d> {
+    let states = request.states();
+    let entry = |(state, note): (&State, &'d Note)| {
+        let last = note.at.saturating_add(1) == states.len();
+        Entry {
             has_peer: true,
             attempt: Some(Shown::Noted(&note.attempt)),
             answered: state.header_time().is_some(),
             group: Some(group),
-            cut_short: last && cut_short(request, group, cause),
+            cut_short: last
+                && note.attempt.cause.is_some_and(|cause| cut_short(request, group, cause)),
             note: Some(note),
-        });
-    }
-    Some(entries)
+        }
+    };
+    states.iter().zip(&group.notes).map(entry).collect()
 }
 
 /// The entry of an attempt that nginx made none for.
@@ -244,8 +276,8 @@ fn complete(shown: &mut Shown<'_>, state: &State, diagnosed: bool) {
     attempt.bytes_received = Some(received);
 }
 
-fn peer_of(state: &State) -> Option<String> {
-    state.peer().map(|peer| diagnosis::text(peer).into_owned())
+fn peer_of(state: &State) -> Option<PeerName> {
+    state.peer().map(|peer| diagnosis::text(peer).into_owned().into())
 }
 
 impl<'d> Assembled<'d> {
@@ -257,18 +289,6 @@ impl<'d> Assembled<'d> {
         // As what lives no longer than is asked for: the list does not make that of itself.
         let shown = |entry: Entry<'d>| -> Option<Shown<'a>> { entry.attempt };
         self.entries.into_iter().filter_map(shown).collect()
-    }
-
-    /// The attempts of one upstream request, whether a response header came, and where the peer is
-    /// counted if that was noted.
-    pub(super) fn of(
-        &self,
-        upstream: UpstreamId,
-    ) -> impl Iterator<Item = (&Attempt, bool, Option<zone::Place<'static>>)> {
-        self.entries
-            .iter()
-            .filter(move |entry| entry.group.is_some_and(|group| group.upstream == upstream))
-            .filter_map(|entry| Some((entry.attempt()?, entry.answered, entry.place())))
     }
 
     /// The failed attempts whose history was not noted, each with its upstream request where

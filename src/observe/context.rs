@@ -66,7 +66,8 @@ fn siblings(request: Request<'_>, upstream: Upstream<'_>, last: &Note) -> Vec<Si
     }
     let (Some(memory), Some(group)) = (memory, upstream.group_name()) else { return Vec::new() };
     let peers = peers::first(upstream, SIBLINGS.saturating_add(1));
-    let others = peers.iter().filter(|peer| Some(&peer.name) != last.attempt.peer.as_ref());
+    let others =
+        peers.iter().filter(|peer| Some(peer.name.as_str()) != last.attempt.peer.as_deref());
     others
         .take(SIBLINGS)
         .filter_map(|peer| {

@@ -6,7 +6,8 @@ use diagnosis::peer::State as PeerState;
 use diagnosis::zone::{Attempted, Memory, Noted, Past, Place};
 use diagnosis::{Attempt, Cause, Phase, Seconds};
 
-use super::{Assembled, assemble};
+use super::Assembled;
+use super::attempt::each_of;
 use crate::directives::MainConf;
 use crate::ffi::request::Request;
 use crate::ffi::upstream::{State, Upstream};
@@ -160,14 +161,13 @@ fn count_noted(request: Request<'_>, upstream: Upstream<'_>, main: &MainConf) {
     let name = LazyCell::new(|| upstream.group_name().unwrap_or_default());
     let now = time::current_msec();
     let _ = hooks::with(request, |diagnosis| {
-        let assembled = assemble(request, Some(diagnosis));
         let mut answered_by = None;
-        for (attempt, answered, noted_place) in assembled.of(upstream.id()) {
+        each_of(request, diagnosis, upstream.id(), |attempt, answered, noted_place| {
             // Without a peer of its own: nginx has the group's name there, or none.
             let chosen = !matches!(attempt.phase, Some(Phase::Resolve | Phase::Select));
             let peer = attempt.peer.as_deref().filter(|_| chosen).unwrap_or_default();
             let place = noted_place.or_else(|| look_up(main, name.as_bytes(), peer.as_bytes()));
-            let Some(place) = place else { continue };
+            let Some(place) = place else { return };
             let attempted = match attempt.cause {
                 Some(cause) => Attempted::Failed(cause),
                 None if answered => good(upstream, attempt.elapsed.map(Seconds::millis)),
@@ -194,8 +194,7 @@ fn count_noted(request: Request<'_>, upstream: Upstream<'_>, main: &MainConf) {
             if answered {
                 answered_by = Some(place);
             }
-        }
-        drop(assembled);
+        });
         if let Some(place) = answered_by {
             count_header(place, request);
         }
@@ -249,5 +248,7 @@ pub(crate) fn past(
         let memory = request.main_conf()?.memory?;
         by_name(memory, request, assembled.failed_group(), assembled.failed()?)
     })?;
-    Some(place.peer.past(time::current_msec()))
+    let (peer, now) = (place.peer, time::current_msec());
+    let connects = assembled.failed().is_some_and(|failed| failed.phase == Some(Phase::Connect));
+    Some(if connects { peer.past_connects(now) } else { peer.past(now) })
 }

@@ -118,7 +118,7 @@ fn is_failure(request: Request<'_>, upstream: Upstream<'_>, rc: ngx_int_t) -> bo
 /// The attempt that goes on, if the upstream answered it with an error of its own.
 fn own_error(upstream: Upstream<'_>) -> Option<Box<Attempt>> {
     upstream.state().filter(|state| answered_error(state))?;
-    let peer = upstream.peer_name().map(|name| diagnosis::text(name).into_owned());
+    let peer = upstream.peer_name().map(|name| diagnosis::text(name).into_owned().into());
     let cause = Some(Cause::UpstreamResponse);
     Some(Box::new(Attempt { peer, cause, ..Attempt::default() }))
 }

@@ -3,8 +3,8 @@
 
 use std::sync::Mutex;
 
-use diagnosis::Attempt;
 use diagnosis::message::Message;
+use diagnosis::{Attempt, PeerName};
 
 /// Attempts that have ended, with the room of their peer's name. This worker's one thread uses them.
 #[expect(clippy::vec_box, reason = "an attempt is large: it stays where it is")]
@@ -15,16 +15,17 @@ const MOST: usize = 8;
 
 /// An attempt of which nothing is known but its peer, as bytes from anywhere, and nginx's message.
 pub(crate) fn attempt(peer: Option<&[u8]>, message: Message) -> Box<Attempt> {
-    let spare = SPARE.lock().ok().and_then(|mut spare| spare.pop());
+    let spare = SPARE.lock().ok().and_then(|mut spare| {
+        let is_its = |spare: &Box<Attempt>| spare.peer.as_deref().map(str::as_bytes) == peer;
+        // Each peer of a few gets one of its own; of many, one takes the place of the oldest.
+        let at = spare.iter().rposition(is_its).or((spare.len() == MOST).then_some(0))?;
+        Some(spare.remove(at))
+    });
     let mut attempt = spare.unwrap_or_default();
     let room = attempt.peer.take();
     // Nothing else of another request may be left in it.
     *attempt = Attempt {
-        peer: peer.map(|peer| match room {
-            // In a storm of failures it is the same one.
-            Some(same) if same.as_bytes() == peer => same,
-            room => written(room, &diagnosis::text(peer)),
-        }),
+        peer: peer.map(|peer| PeerName::kept(peer, room.unwrap_or_default())),
         message: Some(message).filter(|message| !message.is_empty()),
         ..Attempt::default()
     };
@@ -38,11 +39,4 @@ pub(super) fn keep(attempt: Box<Attempt>) {
     {
         spare.push(attempt);
     }
-}
-
-fn written(room: Option<String>, text: &str) -> String {
-    let mut written = room.unwrap_or_default();
-    written.clear();
-    written.push_str(text);
-    written
 }

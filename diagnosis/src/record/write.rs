@@ -95,7 +95,7 @@ impl Request<'_> {
 impl Attempt {
     pub(super) fn members(&self, o: &mut Object<'_>) {
         if let Some(peer) = &self.peer {
-            o.text(key!("peer"), peer);
+            peer.member(o);
         }
         if let Some(cause) = self.cause {
             o.member(cause.row().member);

@@ -249,6 +249,18 @@ impl PeerSlot {
 
     /// What happened to it, for conclusions.
     pub fn past(&self, now: u64) -> Past {
+        let idle = self.idle.read();
+        Past {
+            outlived: idle.outlived(self.outlived.load(Relaxed)),
+            idle,
+            waiting: self.waiting.read(),
+            spared: self.sweeps.read(),
+            ..self.past_connects(now)
+        }
+    }
+
+    /// As [`PeerSlot::past`], of a failure to connect: nothing is concluded from closes then.
+    pub fn past_connects(&self, now: u64) -> Past {
         let ago = |time: &AtomicU64| {
             let time = time.load(Relaxed);
             (time != 0).then(|| now.saturating_sub(time))
@@ -266,7 +278,6 @@ impl PeerSlot {
                 Reach::Unknown => {}
             }
         }
-        let idle = self.idle.read();
         Past {
             known_for: now.saturating_sub(self.label.since()),
             ok: self.ok.load(Relaxed),
@@ -277,10 +288,7 @@ impl PeerSlot {
             reached,
             outage: self.outages.current(now),
             outages: self.outages.over(now),
-            outlived: idle.outlived(self.outlived.load(Relaxed)),
-            idle,
-            waiting: self.waiting.read(),
-            spared: self.sweeps.read(),
+            ..Past::default()
         }
     }
 
