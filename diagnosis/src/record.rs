@@ -8,6 +8,7 @@ pub(crate) use write::said;
 pub use write::with_suppressed;
 
 use std::borrow::Cow;
+use std::net::SocketAddr;
 
 use smallvec::SmallVec;
 
@@ -191,6 +192,8 @@ impl Parts<'_> {
 pub struct Attempt {
     /// Address of the peer, as in `$upstream_addr`.
     pub peer: Option<PeerName>,
+    /// The address itself: not of a unix socket, nor where nginx had given the peer back.
+    pub address: Option<SocketAddr>,
     /// Why it failed; none for a good one.
     pub cause: Option<Cause>,
     /// The phase it failed in.

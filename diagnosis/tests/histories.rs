@@ -73,11 +73,12 @@ fn context(backend: &Backend, seen: &Seen, rng: &mut Rng) -> Context {
         let listener = if down { Listening::Nobody } else { Listening::Unknown };
         Host::Unix { listener, process: (!down).then_some(process) }
     } else {
+        let peer = seen.attempt.peer.as_deref().unwrap();
         let address = std::net::Ipv4Addr::UNSPECIFIED.into();
         let listener =
             Listener { address, v6_only: None, one_interface: false, queue: 0, limit: 128 };
         let listeners = if down { Vec::new() } else { vec![listener] };
-        Host::Tcp { own: true, listeners }
+        Host::Tcp { address: peer.parse().unwrap(), own: true, listeners }
     };
     Context {
         is_block: true,

@@ -18,13 +18,15 @@
 //!   server starts pays for that. Where there is no such module, this process asks only once.
 #![forbid(unsafe_code)]
 
+mod answers;
 mod netlink;
 mod process;
 mod route;
 mod tcp;
 mod unix;
 
+pub use answers::Answers;
 pub use process::process_started;
-pub use route::is_own;
+pub use route::{is_own, is_own_everywhere};
 pub use tcp::{Listener, listeners};
 pub use unix::{UnixListener, unix_listener};

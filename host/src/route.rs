@@ -30,12 +30,10 @@ use crate::netlink::{Conversation, End};
 /// Linux 4.14 and later answer without the lock that all network configuration takes
 /// (`RTNL_FLAG_DOIT_UNLOCKED` of `RTM_GETROUTE` in `net/ipv4/route.c`, `net/ipv6/route.c`).
 pub fn is_own(address: IpAddr) -> Option<bool> {
-    let address = address.to_canonical();
-    // A connection to the unspecified address goes to the loopback one: tcp_v6_connect in
-    // net/ipv6/tcp_ipv6.c, ip_route_output_key_hash_rcu in net/ipv4/route.c.
-    if address.is_loopback() || address.is_unspecified() {
+    if is_own_everywhere(address) {
         return Some(true);
     }
+    let address = address.to_canonical();
     let mut kind = None;
     let mut kernel = Conversation::open(SockProtocol::NetlinkRoute)?;
     match kernel.ask(Question::new(address), 0, |route: Route| kind = Some(route.kind))? {
@@ -44,6 +42,14 @@ pub fn is_own(address: IpAddr) -> Option<bool> {
         End::Refused(Errno::ENETUNREACH | Errno::EHOSTUNREACH) => Some(false),
         End::Refused(_) => None,
     }
+}
+
+/// Whether an address is every host's own: the kernel is not asked.
+pub fn is_own_everywhere(address: IpAddr) -> bool {
+    let address = address.to_canonical();
+    // A connection to the unspecified address goes to the loopback one: tcp_v6_connect in
+    // net/ipv6/tcp_ipv6.c, ip_route_output_key_hash_rcu in net/ipv4/route.c.
+    address.is_loopback() || address.is_unspecified()
 }
 
 /// `struct rtmsg`, of which a question for one address needs the first two bytes, the family and

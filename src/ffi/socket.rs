@@ -3,6 +3,7 @@
 //! SO_ERROR is never read: reading clears it, and nginx would miss the error.
 
 use std::mem::{MaybeUninit, size_of};
+use std::net::{IpAddr, SocketAddr};
 
 use diagnosis::{Seconds, Tcp};
 use libc::{IPPROTO_TCP, MSG_DONTWAIT, MSG_PEEK, TCP_INFO, socklen_t, tcp_info};
@@ -85,6 +86,19 @@ pub(crate) fn listening_process(fd: i32) -> Option<i32> {
         peer.assume_init()
     };
     (peer.pid > 0).then_some(peer.pid)
+}
+
+/// The address and the port in a `sockaddr_in` or `sockaddr_in6`.
+pub(super) fn ip_address(sockaddr: &[u8]) -> Option<SocketAddr> {
+    let (family, rest) = sockaddr.split_first_chunk()?;
+    let (port, rest) = rest.split_first_chunk()?;
+    let ip = match libc::c_int::from(libc::sa_family_t::from_ne_bytes(*family)) {
+        libc::AF_INET => IpAddr::from(*rest.first_chunk::<4>()?),
+        // Behind the flow label.
+        libc::AF_INET6 => IpAddr::from(*rest.get(4..)?.first_chunk::<16>()?),
+        _ => return None,
+    };
+    Some(SocketAddr::new(ip, u16::from_be_bytes(*port)))
 }
 
 /// Whether this host has an address to reach another from: a datagram socket is connected to it,

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::hint;
+use std::net::SocketAddr;
 use std::ptr::NonNull;
 use std::slice;
 
@@ -79,15 +80,24 @@ impl<'a> Upstream<'a> {
     /// Whether this host has a source address for the peer's. Only asked where that is in doubt:
     /// it takes a socket of its own.
     pub(crate) fn has_source_address(&self) -> Option<bool> {
+        self.sockaddr().and_then(socket::has_source_address)
+    }
+
+    /// Address and port of the peer, until it is given back. A unix socket has none.
+    pub(crate) fn peer_address(&self) -> Option<SocketAddr> {
+        self.sockaddr().and_then(socket::ip_address)
+    }
+
+    /// The bytes of `peer.sockaddr`, until the peer is given back.
+    fn sockaddr(&self) -> Option<&[u8]> {
         let peer = &self.raw().peer;
         if peer.sockaddr.is_null() {
             return None;
         }
         // SAFETY: the peer's address, `socklen` bytes, held until the peer is given back.
-        let address = unsafe {
+        Some(unsafe {
             slice::from_raw_parts(peer.sockaddr.cast::<u8>(), usize::try_from(peer.socklen).ok()?)
-        };
-        socket::has_source_address(address)
+        })
     }
 
     /// `u->peer.cached`: the connection came from the keepalive cache.

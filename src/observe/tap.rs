@@ -259,6 +259,7 @@ fn attempt(
         Phase::Resolve | Phase::Select => return attempt,
         _ => attempt.elapsed = Some(Seconds::Millis(elapsed)),
     }
+    attempt.address = upstream.peer_address();
     // connect_time is set as soon as nginx looks at the connection, before it knows that the
     // connect failed; a connect that fails at once leaves it unset.
     let connect_time = upstream.state().and_then(|state| state.connect_time());

@@ -1,6 +1,6 @@
 //! What is known beyond the attempts themselves: the group, the host, nginx's conditions.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::peer::State;
 use crate::seconds::Seconds;
@@ -42,6 +42,8 @@ pub struct Sibling {
 pub enum Host {
     /// The peer is at a port.
     Tcp {
+        /// The peer's.
+        address: SocketAddr,
         /// The address is one of this host.
         own: bool,
         /// Every socket of this host that listens on that port, whatever its address.

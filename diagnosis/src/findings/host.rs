@@ -24,8 +24,8 @@ pub(super) fn nothing_listening<'a>(e: &Evidence<'a>) -> Found<'a> {
     }
     let (code, certain) = (Code::NothingListening, Confidence::Certain);
     match e.context.host.as_ref()? {
-        Host::Tcp { own: true, listeners } if listeners.is_empty() => {
-            let port = port(e)?;
+        Host::Tcp { address, own: true, listeners } if listeners.is_empty() => {
+            let port = u64::from(address.port());
             let text = say![e.arena, "Nothing listens on port ", port, " of this host."];
             let advice = say![
                 e.arena,
@@ -52,8 +52,8 @@ pub(super) fn nothing_listening<'a>(e: &Evidence<'a>) -> Found<'a> {
 /// `bound_elsewhere`.
 pub(super) fn bound_elsewhere<'a>(e: &Evidence<'a>) -> Found<'a> {
     match e.context.host.as_ref()? {
-        Host::Tcp { own: true, listeners } if e.cause == Cause::ConnectionRefused => {
-            elsewhere(e, listeners)
+        Host::Tcp { address, own: true, listeners } if e.cause == Cause::ConnectionRefused => {
+            elsewhere(e, *address, listeners)
         }
         Host::Unix { listener: Listening::Somebody { reachable: false, .. }, .. }
             if matches!(e.cause, Cause::SocketNotFound | Cause::ConnectionRefused) =>
@@ -77,11 +77,10 @@ pub(super) fn bound_elsewhere<'a>(e: &Evidence<'a>) -> Found<'a> {
     }
 }
 
-fn elsewhere<'a>(e: &Evidence<'a>, listeners: &[Listener]) -> Found<'a> {
+fn elsewhere<'a>(e: &Evidence<'a>, wanted: SocketAddr, listeners: &[Listener]) -> Found<'a> {
     if listeners.is_empty() {
         return None;
     }
-    let wanted = address(e)?;
     let hears: Vec<Hears> = listeners.iter().map(|listener| hears(listener, wanted.ip())).collect();
     // One that takes such connections has begun to listen since, or is another failure's matter.
     if hears.contains(&Hears::Yes) {
@@ -139,19 +138,20 @@ fn elsewhere<'a>(e: &Evidence<'a>, listeners: &[Listener]) -> Found<'a> {
 /// `listen_backlog_full`.
 pub(super) fn backlog_full<'a>(e: &Evidence<'a>) -> Found<'a> {
     let accepted = e.cause == Cause::ResponseTimedOut;
-    let (queues, limits): (Vec<u32>, Vec<u32>) = match e.context.host.as_ref()? {
-        Host::Tcp { own: true, listeners } if accepted || e.cause == Cause::ConnectionTimedOut => {
-            let wanted = address(e)?.ip();
-            let ours = listeners.iter().filter(|listener| hears(listener, wanted) == Hears::Yes);
-            ours.map(|listener| (listener.queue, listener.limit)).unzip()
-        }
-        Host::Unix { listener: Listening::Somebody { reachable: true, queue, limit }, .. }
-            if accepted || e.cause == Cause::ListenQueueFull =>
-        {
-            (vec![*queue], vec![*limit])
-        }
-        _ => return None,
-    };
+    let (queues, limits): (Vec<u32>, Vec<u32>) =
+        match e.context.host.as_ref()? {
+            Host::Tcp { address, own: true, listeners }
+                if accepted || e.cause == Cause::ConnectionTimedOut =>
+            {
+                let hears = |listener: &&Listener| hears(listener, address.ip()) == Hears::Yes;
+                let ours = listeners.iter().filter(hears);
+                ours.map(|listener| (listener.queue, listener.limit)).unzip()
+            }
+            Host::Unix {
+                listener: Listening::Somebody { reachable: true, queue, limit }, ..
+            } if accepted || e.cause == Cause::ListenQueueFull => (vec![*queue], vec![*limit]),
+            _ => return None,
+        };
     let pairs = || queues.iter().zip(&limits);
     let full = pairs().filter(|(queue, limit)| queue > limit).count();
     let (queue, limit) = pairs()
@@ -220,19 +220,6 @@ pub(super) fn restarted<'a>(e: &Evidence<'a>) -> Found<'a> {
                 " ago: a deployment, a crash, the limit of its memory.",
             ]),
     )
-}
-
-/// The address of the peer, as nginx prints it.
-fn address(e: &Evidence<'_>) -> Option<SocketAddr> {
-    e.failed.peer.as_deref()?.parse().ok()
-}
-
-/// The port of the peer's address.
-fn port(e: &Evidence<'_>) -> Option<u64> {
-    let peer = e.failed.peer.as_deref()?;
-    let colon = peer.bytes().rposition(|byte| byte == b':')?;
-    let port: u16 = peer.get(colon..)?.strip_prefix(':')?.parse().ok()?;
-    Some(port.into())
 }
 
 /// Whether connections to an address get to a socket.

@@ -3,11 +3,12 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::net::UnixListener;
+use std::time::Instant;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
 use t::ports::Reservation;
-use t::{Conf, Nginx, diag};
+use t::{Conf, Nginx, diag, netns_available};
 
 use crate::{fails, group};
 
@@ -208,11 +209,43 @@ fn a_socket_whose_file_is_gone() {
         diag::finish(&nginx);
 
         drop(listens);
-        // An nginx that has not asked yet: answers of the kernel are kept for a second.
+        // An nginx that has not asked yet: answers of the kernel are kept for a while.
         let nginx = Nginx::start(server(&peer));
         let seen = fails(&nginx, 0);
         seen.expect(cause, &json!({}));
         assert_eq!(seen.codes(), once_ended);
         diag::finish(&nginx);
     }
+}
+
+/// Guards against a question to the kernel for each failure where a thousand peers fail: of this
+/// many addresses that are not every host's own, it is asked about a few twice a second, and
+/// nothing is said of the others. What needs no question is said of each.
+#[test]
+fn a_thousand_peers() {
+    if !netns_available() {
+        eprintln!("not tested: needs root");
+        return;
+    }
+    const PEERS: usize = 1_000;
+    let nginx = Nginx::start(
+        diag::conf("keepalive_requests 10000; location ~ ^/(.+)$ { proxy_pass http://$1:8080; }")
+            .netns("ip link set lo up; ip route add local 198.18.0.0/16 dev lo"),
+    );
+    let mut client = nginx.connect();
+    let mut said = |network: &str, before: usize| {
+        for n in 0..PEERS {
+            let status = client.get(&format!("/{network}.{}.{}", n >> 8, n & 255)).status;
+            assert_eq!(status, 502);
+        }
+        let records = nginx.wait_json_lines("diag.json", before + PEERS);
+        let listening = |record: &&Value| record["findings"][0]["code"] == "nothing_listening";
+        records[before..].iter().filter(listening).count()
+    };
+    assert_eq!(said("127.1", 0), PEERS);
+    let begun = Instant::now();
+    let few = said("198.18", PEERS);
+    let halves = begun.elapsed().as_millis() / 500 + 2;
+    assert!(few >= 64 && few as u128 <= 64 * halves, "{few} in {halves} half seconds");
+    nginx.stop();
 }
