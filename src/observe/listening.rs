@@ -12,7 +12,7 @@ use crate::ffi::upstream::Upstream;
 use crate::ffi::{socket, time};
 
 /// What the kernel says of who listens where the failed attempt went to: asked where it can
-/// explain the failure, and at most twice a second for an address, a port or a unix socket.
+/// explain the failure, and at most twice a second for an address, a port, a unix socket or a process.
 pub(super) fn host(upstream: Upstream<'_>, failed: &Attempt) -> Option<Host> {
     let (peer, cause) = (failed.peer.as_deref()?, failed.cause?);
     if let (None, Some(path)) = (failed.address, peer.strip_prefix("unix:")) {
@@ -82,8 +82,15 @@ fn unix(path: &str) -> Option<Listening> {
 /// The process that listens on the unix socket, while a connection to it is open.
 fn process(upstream: Upstream<'_>) -> Option<Process> {
     let pid = socket::listening_process(upstream.fd()?)?;
-    let started = u64::try_from(host::process_started(pid)?.as_millis()).ok()?;
-    Some(Process { pid: u64::try_from(pid).ok()?, started: Seconds::Millis(started) })
+    // When it started is kept: how long ago that was changes. It can be before the clock began,
+    // which does not run while the host sleeps.
+    static STARTS: Asked<i32, Option<u64>> = Asked::new();
+    let start = STARTS.get(&pid, || {
+        let ago = u64::try_from(host::process_started(pid)?.as_millis()).ok()?;
+        Some(time::current_msec().wrapping_sub(ago))
+    })??;
+    let started = Seconds::Millis(time::current_msec().wrapping_sub(start));
+    Some(Process { pid: u64::try_from(pid).ok()?, started })
 }
 
 /// The kernel's answers to one question. This worker's one thread asks.
