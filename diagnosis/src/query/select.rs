@@ -34,12 +34,15 @@ impl Query {
     }
 
     fn wants(&self, record: &Record) -> bool {
-        let is = |wanted: &Option<String>, name: &str| {
-            wanted.as_ref().is_none_or(|wanted| wanted == name)
-        };
-        let peer = || record.attempts.iter().any(|attempt| is(&self.peer, &attempt.peer));
-        is(&self.upstream, &record.upstream)
+        let peer = |wanted: &String| record.attempts.iter().any(|attempt| attempt.peer == *wanted);
+        self.upstream.as_ref().is_none_or(|wanted| is_upstream(&record.upstream, wanted))
             && self.cause.is_none_or(|cause| cause.slug() == record.cause)
-            && (self.peer.is_none() || peer())
+            && self.peer.as_ref().is_none_or(peer)
     }
+}
+
+/// Whether an upstream has this name. nginx's name of one that is a unix socket is the path alone,
+/// and who reads `unix:` before it in nginx.conf, or in the name of the peer, asks for that.
+fn is_upstream(name: &str, wanted: &str) -> bool {
+    name == wanted || (name.starts_with('/') && wanted.strip_prefix("unix:") == Some(name))
 }

@@ -24,6 +24,7 @@ impl World {
                  location = /dead {{ proxy_pass http://{}; }}
                  location = /own {{ proxy_pass http://own; }}
                  location = /unix {{ proxy_pass http://sock; }}
+                 location = /direct {{ proxy_pass http://unix:{{prefix}}/y.sock:/uri; }}
                  location = /nobody {{ proxy_pass http://down; }}
                  location = /local {{ return 502; }}",
                 dead.addr()
@@ -39,7 +40,9 @@ impl World {
             )),
         );
         let unix = format!("unix:{}", nginx.path("x.sock").display());
-        for path in ["/masked", "/dead", "/own", "/unix", "/nobody", "/local", "/dead", "/masked"] {
+        for path in [
+            "/masked", "/dead", "/own", "/unix", "/nobody", "/direct", "/local", "/dead", "/masked",
+        ] {
             nginx.get(path);
         }
         Self { nginx, dead, own, unix, _good: good }
@@ -52,7 +55,7 @@ impl World {
         assert_eq!(uris, wanted, "{query}");
         // Only the list of records is shorter.
         assert_eq!(document["totals"]["masked"], 2, "{query}");
-        assert_eq!(document["upstreams"].as_object().map(|all| all.len()), Some(6), "{query}");
+        assert_eq!(document["upstreams"].as_object().map(|all| all.len()), Some(7), "{query}");
     }
 }
 
@@ -61,7 +64,8 @@ impl World {
 fn each_alone_and_together() {
     let world = World::new();
     let (dead, own) = (world.dead.addr(), world.own.addr());
-    let all = ["/masked", "/dead", "/local", "/nobody", "/unix", "/own", "/dead", "/masked"];
+    let all =
+        ["/masked", "/dead", "/local", "/direct", "/nobody", "/unix", "/own", "/dead", "/masked"];
     world.is("", &all);
     world.is("format=json", &all);
 
@@ -84,14 +88,14 @@ fn each_alone_and_together() {
     world.is("cause=connection_refused", &["/masked", "/dead", "/dead", "/masked"]);
     world.is("cause=upstream_response", &["/own"]);
     world.is("cause=no_live_upstreams", &["/nobody"]);
-    world.is("cause=socket_not_found", &["/unix"]);
+    world.is("cause=socket_not_found", &["/direct", "/unix"]);
     world.is("cause=local_return", &["/local"]);
     world.is("cause=header_too_big", &[]);
 
     world.is("limit=0", &[]);
     world.is("limit=1", &all[..1]);
     world.is("limit=3", &all[..3]);
-    world.is("limit=8", &all);
+    world.is("limit=9", &all);
     world.is("limit=007", &all[..7]);
     world.is("limit=18446744073709551615", &all);
 
@@ -103,6 +107,61 @@ fn each_alone_and_together() {
     // The limit counts what is left, not what was looked at.
     world.is("cause=upstream_response&limit=1", &["/own"]);
     world.nginx.stop();
+}
+
+/// Guards against an upstream that is a unix socket and is found by none of its names: as it is
+/// shown, and as it stands in nginx.conf; and against a group being found by another's.
+#[test]
+fn unix_sockets() {
+    let world = World::new();
+    let peer = format!("unix:{}", world.nginx.path("y.sock").display());
+    let recent = &diag::status_at(&world.nginx, "/status?limit=4")["recent"][3];
+    let shown = recent["upstream"].as_str().expect("a name");
+    assert_eq!((&recent["uri"], &recent["attempts"][0]["peer"]), (&json!("/direct"), &json!(peer)));
+    let document = diag::status_at(&world.nginx, "/status");
+    assert_eq!(document["upstreams"][shown]["peers"][0]["peer"], peer);
+    for query in [
+        format!("upstream={shown}"),
+        format!("upstream={peer}"),
+        format!("peer={peer}"),
+        format!("upstream={peer}&peer={peer}"),
+        format!("upstream={}", peer.replace('/', "%2F").replace(':', "%3A")),
+    ] {
+        world.is(&query, &["/direct"]);
+    }
+    for query in [
+        "upstream=unix:".to_owned(),
+        "upstream=unix:sock".to_owned(),
+        format!("upstream=unix:{peer}"),
+        // The server of a group is no upstream.
+        format!("upstream={}", world.unix),
+    ] {
+        world.is(&query, &[]);
+    }
+    world.nginx.stop();
+}
+
+/// Guards against records that cannot be asked for any more once a reload has taken their upstream
+/// away: when it is gone is when one looks for them.
+#[test]
+fn upstreams_of_before() {
+    let (dead, other) = (t::refused_port(), t::refused_port());
+    let with = |name: &str, dead: &RefusedPort| {
+        conf(format!("location = /dead {{ proxy_pass http://{name}; }}"))
+            .http(format!("upstream {name} {{ server {}; }}", dead.addr()))
+    };
+    let nginx = Nginx::start(with("old", &dead));
+    nginx.get("/dead");
+    nginx.reload_with(with("new", &other));
+    let found = |query: &str| {
+        let document = diag::status_at(&nginx, &format!("/status?{query}"));
+        assert!(document["upstreams"]["old"].is_null(), "{document:#}");
+        document["recent"].as_array().map(Vec::len)
+    };
+    assert_eq!(found("upstream=old"), Some(1));
+    assert_eq!(found(&format!("peer={}", dead.addr())), Some(1));
+    assert_eq!(found("upstream=new"), Some(0));
+    nginx.stop();
 }
 
 /// Guards against a name that cannot be asked for because a URL needs it written otherwise.
