@@ -230,7 +230,7 @@ fn judge_unknown(attempt: &mut Attempt, state: Option<&State>, group: &Group, at
         _ if state.is_some_and(answered_error) => false,
         Some(ended) if ended.last == at => ended.failed,
         // nginx went on to another peer, or has not decided yet.
-        _ => state.is_some_and(|state| state.status() >= 500 && state.header_time().is_none()),
+        _ => state.is_some_and(ended_in_error),
     };
     let cause = attempt.if_failed.unwrap_or(Cause::Unknown);
     match attempt.phase {
@@ -238,6 +238,11 @@ fn judge_unknown(attempt: &mut Attempt, state: Option<&State>, group: &Group, at
         // What stderr said may explain an error that the upstream answered with.
         _ => *attempt = Attempt { stderr: attempt.stderr.take(), ..Attempt::default() },
     }
+}
+
+/// Whether nginx gave the attempt up before its header came.
+fn ended_in_error(state: &State) -> bool {
+    state.status() >= 500 && state.header_time().is_none()
 }
 
 /// Whether there is nothing that [`complete`] would add to an attempt that failed.
@@ -270,6 +275,7 @@ fn complete(shown: &mut Shown<'_>, state: &State, diagnosed: bool) {
     if diagnosed && answered_error(state) {
         attempt.cause = Some(Cause::UpstreamResponse);
     }
+    attempt.undiagnosed = !diagnosed && (answered_error(state) || ended_in_error(state));
     attempt.connect_time = state.connect_time().map(Seconds::Millis);
     attempt.elapsed = state.response_time().map(Seconds::Millis);
     attempt.bytes_sent = Some(state.bytes_sent());

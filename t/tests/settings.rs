@@ -178,6 +178,65 @@ fn named_locations() {
     }
 }
 
+/// Guards against an attempt that failed where nobody was to look for why, before or after one that
+/// is diagnosed, being shown like a good one; and against a good one being shown like that.
+#[test]
+fn attempts_that_are_not_diagnosed() {
+    let (dead, other) = (dead(), dead());
+    let own = Upstream::tcp(script::status(503));
+    let good = Upstream::tcp(script::ok("good"));
+    let handing = Upstream::tcp(script::raw("HTTP/1.1 200 OK\r\nX-Accel-Redirect: /dead\r\n\r\n"));
+    let nginx = Nginx::start(
+        diag::conf(format!(
+            "location /dead {{ proxy_pass http://{dead}; }}
+             location @dead {{ proxy_pass http://{dead}; }}
+             location @off {{ upstream_diag off; proxy_pass http://{other}; }}
+             location @good {{ upstream_diag off; proxy_pass http://{good}; }}
+             location /after {{ error_page 502 = @off; proxy_pass http://{dead}; }}
+             location /after/good {{ error_page 502 = @good; proxy_pass http://{dead}; }}
+             location /post {{ post_action @off; proxy_pass http://{dead}; }}
+             location /before {{
+                 upstream_diag off;
+                 error_page 502 503 504 = @dead;
+                 proxy_pass http://{other};
+                 location /before/nobody {{ proxy_pass http://nobody; }}
+                 location /before/own {{ proxy_intercept_errors on; proxy_pass http://{own}; }}
+                 location ~ ^/before/variable {{ set $to {other}; proxy_pass http://$to; }}
+                 location /before/good {{ proxy_pass http://{handing}; }}
+             }}",
+            own = own.addr(),
+            good = good.addr(),
+            handing = handing.addr(),
+            dead = dead.addr(),
+            other = other.addr(),
+        ))
+        .http(format!("upstream nobody {{ server {other} down; }}", other = other.addr(),)),
+    );
+    let failed = json!({"peer": dead.addr(), "cause": REFUSED, "diagnosed": null, "status": 502});
+    let not = |peer: &str, status: u16| json!({"peer": peer, "cause": null, "phase": null, "diagnosed": false, "status": status});
+    let fine = |peer: &str| json!({"peer": peer, "cause": null, "diagnosed": null, "status": 200});
+    let (other, own) = (other.addr(), own.addr());
+    for (n, (path, attempts, causes)) in [
+        ("/after", [failed.clone(), not(&other, 502)], "connection_refused : -"),
+        ("/after/good", [failed.clone(), fine(&good.addr())], "connection_refused : -"),
+        ("/post", [failed.clone(), not(&other, 502)], "connection_refused : -"),
+        ("/before", [not(&other, 502), failed.clone()], "- : connection_refused"),
+        ("/before/nobody", [not("nobody", 502), failed.clone()], "- : connection_refused"),
+        ("/before/own", [not(&own, 503), failed.clone()], "- : connection_refused"),
+        ("/before/variable", [not(&other, 502), failed.clone()], "- : connection_refused"),
+        ("/before/good", [fine(&handing.addr()), failed.clone()], "- : connection_refused"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        nginx.get(path);
+        let seen = diag::seen(&nginx, n);
+        seen.expect(REFUSED, &json!({"uri": path, "attempts": attempts}));
+        assert_eq!(seen.variable("causes"), causes, "{path}");
+    }
+    diag::finish(&nginx);
+}
+
 /// Guards against servers having each other's settings, also where they share a port.
 #[test]
 fn servers() {

@@ -100,6 +100,9 @@ impl Attempt {
         if let Some(cause) = self.cause {
             o.member(cause.row().member);
         }
+        if self.undiagnosed {
+            o.flag(key!("diagnosed"), false);
+        }
         if let Some(phase) = self.phase {
             o.member(phase.member());
         }
