@@ -50,6 +50,11 @@ pub(crate) use member;
 pub(crate) fn object(out: &mut Vec<u8>, members: impl FnOnce(&mut Object<'_>)) {
     let start = out.len();
     members(&mut Object { out });
+    end_object(out, start);
+}
+
+#[inline(always)]
+pub(crate) fn end_object(out: &mut Vec<u8>, start: usize) {
     open(out, start, b'{');
     out.push(b'}');
 }

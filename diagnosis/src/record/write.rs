@@ -2,7 +2,7 @@
 
 use super::{Attempt, Header, PeerReport, PeerState, Record, Request, Tally, Tcp};
 use crate::errno;
-use crate::json::{Member, Object, key, object};
+use crate::json::{Member, Object, end_object, key, object};
 use crate::tls::Tls;
 
 /// Version of the JSON object.
@@ -22,9 +22,12 @@ impl Record<'_, '_> {
     /// As [`Record::to_json`], written behind what is in a buffer.
     pub fn write_to(&self, out: &mut Vec<u8>) {
         out.reserve(USUAL);
-        object(out, |o| self.members(o));
+        let start = out.len();
+        self.members(&mut Object::begun(out));
+        end_object(out, start);
     }
 
+    #[inline(always)]
     fn members(&self, o: &mut Object<'_>) {
         o.number(key!("v"), VERSION);
         self.parts.request.members(o);
