@@ -29,4 +29,4 @@ pub use answers::Answers;
 pub use process::process_started;
 pub use route::{is_own, is_own_everywhere};
 pub use tcp::{Listener, listeners};
-pub use unix::{UnixListener, unix_listener};
+pub use unix::{UnixListener, no_socket, unix_listener};

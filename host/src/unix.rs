@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::sync::atomic::AtomicBool;
 
 use netlink_packet_core::{
@@ -62,6 +62,24 @@ pub fn unix_listener(path: &[u8]) -> Option<Option<UnixListener>> {
         });
     })?;
     Some(found)
+}
+
+/// What is in the place of a unix socket, if that is another file: `connect` says of one that nobody
+/// listens. `None` also where the path leads nowhere, may not be looked at, or is an abstract name.
+pub fn no_socket(path: &[u8]) -> Option<&'static str> {
+    // As below: this waits for no file system that connect() did not.
+    let kind = std::fs::metadata(OsStr::from_bytes(path)).ok()?.file_type();
+    if kind.is_file() {
+        Some("regular file")
+    } else if kind.is_dir() {
+        Some("directory")
+    } else if kind.is_fifo() {
+        Some("pipe")
+    } else if kind.is_char_device() || kind.is_block_device() {
+        Some("device")
+    } else {
+        None
+    }
 }
 
 /// There is no `unix_diag` in this kernel.

@@ -97,6 +97,31 @@ fn nobody_listens() {
     assert_eq!(ask(&path), None, "of another type");
 }
 
+/// Guards against a file that nobody can listen on passing for a socket that was left behind, and a
+/// socket for another file.
+#[test]
+fn other_files() {
+    let directory = directory();
+    let kind = |path: &Path| host::no_socket(path.as_os_str().as_bytes());
+    let path = directory.path().join("s");
+    assert_eq!(kind(&path), None, "nothing");
+    fs::write(&path, "").unwrap();
+    assert_eq!(kind(&path), Some("regular file"));
+    symlink(&path, directory.path().join("link")).unwrap();
+    assert_eq!(kind(&directory.path().join("link")), Some("regular file"), "a link");
+    assert_eq!(kind(directory.path()), Some("directory"));
+    assert_eq!(kind(Path::new("/dev/null")), Some("device"));
+    let pipe = directory.path().join("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    assert_eq!(kind(&pipe), Some("pipe"));
+    let socket = directory.path().join("socket");
+    drop(listen(&socket, 1));
+    assert_eq!(kind(&socket), None, "a socket that was left behind");
+    for path in [&b""[..], b"a\0b", b"\0abstract"] {
+        assert_eq!(host::no_socket(path), None);
+    }
+}
+
 /// Guards against a server not being found because it calls its file by another name: `/run` is
 /// `/var/run`, and many bind to a name of their working directory.
 #[test]

@@ -68,8 +68,8 @@ fn listeners(port: u16) -> Option<Vec<Listener>> {
 fn unix(path: &str) -> Option<Listening> {
     static PATHS: Asked<String, Listening> = Asked::new();
     PATHS.get(path, || match host::unix_listener(path.as_bytes()) {
-        None => Listening::Unknown,
-        Some(None) => Listening::Nobody,
+        None => no_socket(path).unwrap_or(Listening::Unknown),
+        Some(None) => no_socket(path).unwrap_or(Listening::Nobody),
         Some(Some(found)) => match found.reachable {
             None => Listening::Unknown,
             Some(reachable) => {
@@ -77,6 +77,10 @@ fn unix(path: &str) -> Option<Listening> {
             }
         },
     })
+}
+
+fn no_socket(path: &str) -> Option<Listening> {
+    host::no_socket(path.as_bytes()).map(Listening::NoSocket)
 }
 
 /// The process that listens on the unix socket, while a connection to it is open.

@@ -102,7 +102,7 @@ pub(super) fn request_timeout<'a>(e: &Evidence<'a>) -> Found<'a> {
             "",
             say![e.arena, Tenths(closed.from), " to ", Tenths(closed.to), " s"],
             say![e.arena, "about ", closed.from / 1_000, " s"],
-            ", and looks once in a while what is over it",
+            ", which it checks only once in a while",
         )
     } else {
         ("at ", say![e.arena, Tenths(closed.mean), " s"], say![e.arena, Timeout(closed.mean)], "")

@@ -54,9 +54,9 @@ codes! {
         [Size, Exact, Limit, Set];
     NothingListening = "nothing_listening",
         "no process of this host listens on the upstream's port or socket",
-        "The cause is `connection_refused`, the address is one of this host, and the kernel lists no socket that listens on the port, on any address; or it is a unix socket and the kernel knows of nobody who listens on it. `certain`.",
+        "The cause is `connection_refused`, the address is one of this host, and the kernel lists no socket that listens on the port, on any address; or it is a unix socket and the kernel knows of nobody who listens on it, or the path leads to another file than a socket. `certain`.",
         "The host is what nginx sees of it: inside a container that is the container. A port that is forwarded (a published port of a container, a NodePort) needs no process here. Whether the port is the right one.",
-        [Port, Peer];
+        [Port, Peer, FileType];
     BoundElsewhere = "bound_elsewhere",
         "something listens on the upstream's port, but on another address or family",
         "The cause is `connection_refused`, the address is one of this host, and what listens on the port is bound to other addresses (127.0.0.1 instead of the host's own, `::1` instead of 127.0.0.1, …). `certain`; `likely` where it is bound to `::` and it is not known whether that takes IPv4 too, or to one network interface. Also: a process listens on a unix socket whose file was deleted or replaced, so that no connection reaches it.",
@@ -66,7 +66,7 @@ codes! {
         "the queue of connections that the upstream has not accepted yet is full",
         "The cause is `connection_timed_out`, `response_timed_out` or `listen_queue_full`, the upstream is on this host, and the kernel says that more connections wait than the queue is for. `certain` if all the sockets that listen there are full; `likely` if one of several is, if the queue has just its length, or if the upstream had accepted this connection.",
         "Why the process does not accept: too few workers, or all of them busy or stuck. A queue that was full for a moment only.",
-        [Queue, Limit];
+        [Queue, Backlog];
     IdleTimeout = "idle_timeout",
         "the upstream closes connections that were idle for a certain time: its keep-alive timeout",
         "The cause is `keepalive_race`, and this connection had been idle for as long as most that were closed before: four fifths of the latest 16, within an eighth of the age, and at least 0.9 s. Of closes within a tenth of a second six are counted. `likely` from 6 closes on, unless the upstream closes about as many connections in the middle of requests; `possible` from 3 that are within a twentieth. Not given if nginx is known to close idle connections earlier, or if connections that had been idle for longer were used again with success in between.",
@@ -93,7 +93,7 @@ codes! {
         "Why: it may have crashed, been stopped, or moved. Without an answer it may also be the network.",
         [LastOk, Ok, Failures, FailingFor];
     NeverConnected = "never_connected",
-        "the peer has accepted no connection since nginx knows it, while others of its group answer: its address is wrong or stale",
+        "the peer has accepted no connection for as long as nginx has known it, while others of its group answer: its address is wrong or stale",
         "At least 3 connections failed, all that were tried, in at least 10 s since the peer was configured or first used, and another server of the group has answered within the last minute. `likely` from 5 failures in five minutes on, before that `possible`.",
         "Whether the server will start some day. Successes from before nginx was restarted or the zone made anew.",
         [KnownFor, Failures, Siblings];

@@ -70,7 +70,7 @@ pub(super) fn ejected_healthy<'a>(e: &Evidence<'a>, idle: bool) -> Found<'a> {
         e.peer(),
         " out for ",
         out_for,
-        " s because one reused connection was closed (max_fails=1), though it had answered ",
+        " s because one reused connection was closed (max_fails=1), although its last good answer was ",
         Span(last_ok),
         " ago.",
     ];

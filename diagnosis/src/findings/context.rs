@@ -81,6 +81,8 @@ pub enum Listening {
     Unknown,
     /// Nobody of this host does.
     Nobody,
+    /// Nobody can: what is there is a file of this type.
+    NoSocket(&'static str),
     /// A socket that was bound to the name listens.
     Somebody {
         /// A connection to the name gets to it: its file was not deleted or replaced.

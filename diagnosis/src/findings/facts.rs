@@ -61,8 +61,9 @@ keys! {
     Set = "set", Text, "the value to set, as it is written in the configuration";
     Size = "size", Count, "bytes of the response header";
     Exact = "exact", Flag, "it ends there; otherwise it is at least that long";
-    Limit = "limit", Count, "bytes that the buffer has room for; connections that the queue has room for";
+    Limit = "limit", Count, "bytes that the buffer has room for";
     Queue = "queue", Count, "connections that wait to be accepted";
+    Backlog = "backlog", Count, "connections that the queue has room for";
     Port = "port", Count, "the port";
     ListensOn = "listens_on", Texts, "the addresses that have the port open, four at most";
     Began = "began", Time, "since the first connection failed";
@@ -76,6 +77,7 @@ keys! {
     FailingFor = "failing_for", Time, "since the first of those";
     KnownFor = "known_for", Time, "since the peer was configured, or first used";
     Siblings = "siblings", Count, "other servers of the group that have answered within the last minute";
+    FileType = "file_type", Text, "what is in the place of the socket: `regular file`, `directory`, `pipe`, `device`";
     Pid = "pid", Count, "the process that listens";
     Started = "started", Time, "since it started";
     Peer = "peer", Text, "the peer";

@@ -51,7 +51,7 @@ pub(super) fn never_connected<'a>(e: &Evidence<'a>) -> Found<'a> {
         past.not_reached,
         " connections in the ",
         Span(past.known_for),
-        " since nginx knows it, and ",
+        " for which nginx has known it, and ",
         others,
         ": its address ",
         Ours(if sure { "is" } else { "may be" }),
@@ -68,7 +68,7 @@ pub(super) fn never_connected<'a>(e: &Evidence<'a>) -> Found<'a> {
                 e.short_peer(),
                 " in ",
                 e.place(),
-                ": nothing has answered there since nginx knows it.",
+                ": nothing has ever answered there.",
             ]),
     )
 }
@@ -97,6 +97,7 @@ pub(super) fn went_away<'a>(e: &Evidence<'a>, nobody: bool) -> Found<'a> {
     };
     let since = match past.failures {
         1 => say![e.arena, "the attempt since has failed"],
+        2 => say![e.arena, "both attempts since have failed"],
         n => say![e.arena, "all ", n, " attempts since have failed"],
     };
     let text = say![e.arena, e.peer(), " answered until ", Span(last_ok), " ago; ", since, "."];

@@ -42,7 +42,27 @@ pub(super) fn nothing_listening<'a>(e: &Evidence<'a>) -> Found<'a> {
             let text = say![e.arena, "Nobody listens on ", e.peer(), ": its file was left behind."];
             Some(Finding::new(e, (code, certain), text).peer(e).advise(say![
                 e.arena,
-                "Start the upstream: the socket's file is there, and nobody listens (ss -lx shows who does)."
+                "Start the upstream: the socket's file is there, and nobody listens on it (ss -lx lists the sockets that listen)."
+            ]))
+        }
+        Host::Unix { listener: Listening::NoSocket(kind), .. } => {
+            let text = say![
+                e.arena,
+                "Nobody listens on ",
+                e.peer(),
+                ": it is a ",
+                Ours(kind),
+                ", not a socket."
+            ];
+            let finding = Finding::new(e, (code, certain), text).peer(e);
+            let finding = finding.fact(Key::FileType, Fact::Text(Part::Ours(kind)));
+            Some(finding.advise(say![
+                e.arena,
+                "A ",
+                Ours(kind),
+                " is where the socket should be: correct the path in ",
+                e.place(),
+                ", or move it away and start the upstream, which makes the socket.",
             ]))
         }
         _ => None,
@@ -176,7 +196,7 @@ pub(super) fn backlog_full<'a>(e: &Evidence<'a>) -> Found<'a> {
     Some(
         Finding::new(e, (Code::ListenBacklogFull, confidence), text)
             .count(Key::Queue, waiting)
-            .count(Key::Limit, room)
+            .count(Key::Backlog, room)
             .advise(say![
                 e.arena,
                 "Add workers to the process, or find what they wait for; for short bursts raise its backlog (now ",

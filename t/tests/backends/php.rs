@@ -81,7 +81,7 @@ fn queue_is_full() {
             "listen_backlog_full",
             "certain",
             &format!("The accept queue of {peer} is full: 2 connections wait, its limit is 1."),
-            &json!({"queue": QUEUE, "limit": 1}),
+            &json!({"queue": QUEUE, "backlog": 1}),
         );
         assert_eq!(seen.codes(), ["listen_backlog_full"]);
     }

@@ -25,7 +25,7 @@ fn nobody_listens_any_more() {
         assert_eq!(nginx.get("/").text(), "good");
     }
     drop(up);
-    for (n, since) in [(0, "the attempt since has failed"), (1, "all 2 attempts since have failed")]
+    for (n, since) in [(0, "the attempt since has failed"), (1, "both attempts since have failed")]
     {
         let seen = fails(&nginx, n);
         seen.expect("connection_refused", &json!({})).finds(
@@ -65,7 +65,7 @@ fn socket_is_gone() {
     seen.expect("socket_not_found", &json!({})).finds(
         "went_away",
         "certain",
-        &text("all 2 attempts since have failed"),
+        &text("both attempts since have failed"),
         &json!({"last_ok": LATELY, "ok": 1, "failures": 2, "failing_for": LATELY}),
     );
     seen.advises(
@@ -96,6 +96,7 @@ fn refused_once_and_twice() {
     let mut fails = |confidence, ok, failures| {
         let since = match failures {
             1 => "the attempt since has failed".to_owned(),
+            2 => "both attempts since have failed".to_owned(),
             n => format!("all {n} attempts since have failed"),
         };
         let seen = fails(&nginx, records);

@@ -44,7 +44,7 @@ fn nobody_is_let_in() {
             "listen_backlog_full",
             "certain",
             &text(full.addr(), queue, BACKLOG),
-            &json!({"queue": queue, "limit": BACKLOG}),
+            &json!({"queue": queue, "backlog": BACKLOG}),
         );
         seen.advises("listen_backlog_full", &advice(BACKLOG));
         assert_eq!(seen.codes(), ["listen_backlog_full", "single_server"]);
@@ -89,7 +89,7 @@ fn let_in_by_the_kernel_only() {
                     "listen_backlog_full",
                     "likely",
                     &text(addr, 2, 1),
-                    &json!({"queue": 2, "limit": 1}),
+                    &json!({"queue": 2, "backlog": 1}),
                 );
                 seen.advises("listen_backlog_full", &advice(1));
             }

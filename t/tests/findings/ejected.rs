@@ -51,7 +51,7 @@ fn out_for_one_close() {
         seen.finds(
             "ejected_healthy",
             "possible",
-            &format!("nginx took {addr} out for 10 s because one reused connection was closed (max_fails=1), though it had answered <last_ok> ago."),
+            &format!("nginx took {addr} out for 10 s because one reused connection was closed (max_fails=1), although its last good answer was <last_ok> ago."),
             &json!({"peer": addr, "max_fails": 1, "fail_timeout": 10, "last_ok": [0.0, 5.0]}),
         );
         seen.advises(
@@ -110,7 +110,7 @@ fn out_for_its_timeout() {
             seen.finds(
                 "ejected_healthy",
                 "likely",
-                &format!("nginx took {addr} out for 10 s because one reused connection was closed (max_fails=1), though it had answered <last_ok> ago."),
+                &format!("nginx took {addr} out for 10 s because one reused connection was closed (max_fails=1), although its last good answer was <last_ok> ago."),
                 &json!({"peer": addr, "max_fails": 1, "fail_timeout": 10, "last_ok": [1.0, 5.0]}),
             );
             // What to do about it is the stronger one's to say.

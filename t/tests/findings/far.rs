@@ -84,12 +84,12 @@ fn ports_of_other_hosts() {
     seen.finds(
         "never_connected",
         "possible",
-        &format!("{far} has accepted none of 4 connections in the <known_for> since nginx knows it, and another server of its group answers: its address may be wrong or stale."),
+        &format!("{far} has accepted none of 4 connections in the <known_for> for which nginx has known it, and another server of its group answers: its address may be wrong or stale."),
         &json!({"known_for": [10.0, 60.0], "failures": 4, "siblings": 1}),
     );
     seen.advises(
         "never_connected",
-        &format!("Correct or remove {far} in upstream \"stale\": nothing has answered there since nginx knows it."),
+        &format!("Correct or remove {far} in upstream \"stale\": nothing has ever answered there."),
     );
     diag::finish(&nginx);
 }

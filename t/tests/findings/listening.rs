@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
 use std::time::Instant;
 
@@ -69,7 +70,7 @@ fn nobody_listens_on_a_socket() {
     );
     seen.advises(
         "nothing_listening",
-        "Start the upstream: the socket's file is there, and nobody listens (ss -lx shows who does).",
+        "Start the upstream: the socket's file is there, and nobody listens on it (ss -lx lists the sockets that listen).",
     );
     assert_eq!(seen.codes(), ["nothing_listening", "single_server"]);
     diag::finish(&nginx);
@@ -80,6 +81,37 @@ fn nobody_listens_on_a_socket() {
     seen.expect("socket_not_found", &json!({}));
     assert_eq!(seen.codes(), ["single_server"]);
     diag::finish(&nginx);
+}
+
+/// Guards against another file than a socket being told as a socket that was left behind: connect()
+/// says the same of both.
+#[test]
+fn another_file_in_the_place_of_a_socket() {
+    let dir = t::temp_dir();
+    for (name, kind) in [("file", "regular file"), ("directory", "directory")] {
+        let path = dir.path().join(name);
+        match kind {
+            "directory" => fs::create_dir(&path).expect(kind),
+            _ => fs::write(&path, "").expect(kind),
+        }
+        // Who may not write to it is told so instead.
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).expect("its mode");
+        let addr = format!("unix:{}", path.display());
+        let nginx = Nginx::start(server(&addr));
+        let seen = fails(&nginx, 0);
+        seen.expect("connection_refused", &json!({})).finds(
+            "nothing_listening",
+            "certain",
+            &format!("Nobody listens on {addr}: it is a {kind}, not a socket."),
+            &json!({"peer": addr, "file_type": kind}),
+        );
+        seen.advises(
+            "nothing_listening",
+            &format!("A {kind} is where the socket should be: correct the path in upstream \"u\", or move it away and start the upstream, which makes the socket."),
+        );
+        assert_eq!(seen.codes(), ["nothing_listening", "single_server"]);
+        diag::finish(&nginx);
+    }
 }
 
 /// A port of this address, and listeners on the same port of others.

@@ -57,7 +57,7 @@ fn nobody_was_ever_there() {
     seen.expect("connection_refused", &json!({"outcome": "masked"})).finds(
         "never_connected",
         "possible",
-        &format!("{dead} has accepted none of 4 connections in the <known_for> since nginx knows it, and another server of its group answers: its address may be wrong or stale."),
+        &format!("{dead} has accepted none of 4 connections in the <known_for> for which nginx has known it, and another server of its group answers: its address may be wrong or stale."),
         &json!({"known_for": [10.0, 60.0], "failures": 4, "siblings": 1}),
     );
     assert_eq!(seen.codes(), ["nothing_listening", "never_connected"]);

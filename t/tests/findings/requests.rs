@@ -205,7 +205,7 @@ fn supervisor_closes() -> bool {
         seen.finds(
             "request_timeout",
             "likely",
-            &format!("8 of 8 closes without a response happened {from} to {to} after the request was sent: {} has a timeout of about 1 s for requests, and looks once in a while what is over it.", held.addr),
+            &format!("8 of 8 closes without a response happened {from} to {to} after the request was sent: {} has a timeout of about 1 s for requests, which it checks only once in a while.", held.addr),
             &json!({
                 "age": [0.9, 3.0], "from": least, "to": most, "at_age": COUNT, "closes": COUNT,
                 "latest": 6, "latest_at_age": 6,

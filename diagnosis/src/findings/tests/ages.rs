@@ -170,7 +170,7 @@ fn a_supervisor_that_looks_once_in_a_while() {
     supervised().expect(
         Code::RequestTimeout,
         Confidence::Likely,
-        "6 of the latest 6 closes without a response happened 2.0 to 2.9 s after the request was sent: 10.0.3.7:8080 has a timeout of about 2 s for requests, and looks once in a while what is over it.",
+        "6 of the latest 6 closes without a response happened 2.0 to 2.9 s after the request was sent: 10.0.3.7:8080 has a timeout of about 2 s for requests, which it checks only once in a while.",
         r#"{"age":2.410,"from":2.020,"to":2.900,"at_age":6,"closes":8,"latest":6,"latest_at_age":6}"#,
         "Raise the upstream's own timeout of about 2 s (a write timeout, or one of the supervisor that kills workers), or find what takes a request so long.",
     );

@@ -70,7 +70,7 @@ fn ejected_healthy() {
     ejected().expect(
         Code::EjectedHealthy,
         Confidence::Possible,
-        "nginx took 10.0.3.7:8080 out for 10 s because one reused connection was closed (max_fails=1), though it had answered 0.80 s ago.",
+        "nginx took 10.0.3.7:8080 out for 10 s because one reused connection was closed (max_fails=1), although its last good answer was 0.80 s ago.",
         r#"{"peer":"10.0.3.7:8080","max_fails":1,"fail_timeout":10,"last_ok":0.800}"#,
         "Set keepalive_timeout in upstream \"app\" below the upstream's own keep-alive timeout; until then set max_fails=3 for its servers, so that one close takes none of them out.",
     );

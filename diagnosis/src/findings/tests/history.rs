@@ -32,9 +32,9 @@ fn never_connected() {
     stale().expect(
         Code::NeverConnected,
         Confidence::Likely,
-        "10.0.3.7:8080 has accepted none of 34 connections in the 10 min since nginx knows it, and another server of its group answers: its address is wrong or stale.",
+        "10.0.3.7:8080 has accepted none of 34 connections in the 10 min for which nginx has known it, and another server of its group answers: its address is wrong or stale.",
         r#"{"known_for":600.000,"failures":34,"siblings":1}"#,
-        "Correct or remove 10.0.3.7:8080 in upstream \"app\": nothing has answered there since nginx knows it.",
+        "Correct or remove 10.0.3.7:8080 in upstream \"app\": nothing has ever answered there.",
     );
     let new = stale().with_past(|past| past.known_for = 299_999);
     assert_eq!(new.sure(Code::NeverConnected), Confidence::Possible);
@@ -82,6 +82,9 @@ fn went_away() {
         r#"{"last_ok":42.349,"ok":1204,"failures":12,"failing_for":41.900}"#,
         "See on that host whether the process runs and listens (ss -ltnp), and why it ended: 10.0.3.7:8080 answered until 42.3 s ago.",
     );
+    let second = gone().with_past(|past| past.failures = 2);
+    let second = second.find(Code::WentAway).unwrap().text.to_string();
+    assert!(second.ends_with("; both attempts since have failed."), "{second}");
     let first = gone().with_past(|past| past.failures = 1);
     assert_eq!(first.sure(Code::WentAway), Confidence::Possible);
     assert!(

@@ -47,7 +47,15 @@ fn nothing_listening() {
         Confidence::Certain,
         "Nobody listens on unix:/run/app.sock: its file was left behind.",
         r#"{"peer":"unix:/run/app.sock"}"#,
-        "Start the upstream: the socket's file is there, and nobody listens (ss -lx shows who does).",
+        "Start the upstream: the socket's file is there, and nobody listens on it (ss -lx lists the sockets that listen).",
+    );
+    // connect() says the same of a file that is no socket.
+    unix(Cause::ConnectionRefused, Listening::NoSocket("regular file"), None).expect(
+        Code::NothingListening,
+        Confidence::Certain,
+        "Nobody listens on unix:/run/app.sock: it is a regular file, not a socket.",
+        r#"{"peer":"unix:/run/app.sock","file_type":"regular file"}"#,
+        "A regular file is where the socket should be: correct the path in upstream \"app\", or move it away and start the upstream, which makes the socket.",
     );
     // It makes going away certain.
     let gone = refused("127.0.0.1:8080", &[]).with_past(|past| {
@@ -156,7 +164,7 @@ fn listen_backlog_full() {
         Code::ListenBacklogFull,
         Confidence::Certain,
         "The accept queue of 127.0.0.1:8080 is full: 129 connections wait, its limit is 128.",
-        r#"{"queue":129,"limit":128}"#,
+        r#"{"queue":129,"backlog":128}"#,
         "Add workers to the process, or find what they wait for; for short bursts raise its backlog (now 128), and net.core.somaxconn with it.",
     );
     let code = Code::ListenBacklogFull;
