@@ -103,7 +103,7 @@ causes! {
         "Raise max_conns, add servers, or find why the upstream holds connections for so long.";
     InvalidUpstreamUrl = "invalid_upstream_url", Some(Select), "proxy_configuration_error",
         "the address that the location's pass directive was given through variables is not one nginx can use",
-        "Log the variables in that directive: proxy_pass and grpc_pass take scheme://host[:port], the others host:port; all take unix:path and the name of an upstream block.";
+        "Log the variables in that directive: proxy_pass takes http:// or https:// and host[:port], the others host:port; all take unix:path and the name of an upstream block.";
     ConnectionRefused = "connection_refused", Some(Connect), "connection_refused",
         "{peer} refused the connection",
         "See on the upstream's host whether the process runs and listens on that address and port (ss -ltn).";

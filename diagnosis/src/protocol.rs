@@ -5,22 +5,77 @@
 pub struct Protocol {
     /// Its name.
     pub name: &'static str,
-    /// What to do when an HTTP upstream turns out to speak it.
-    pub advice: &'static str,
+    /// The directive with which nginx speaks it.
+    pub pass: Option<&'static str>,
 }
 
-const WRONG_PORT: &str = "Correct the address or port: no web server answers there.";
+pub(crate) const TLS: Protocol = Protocol { name: "TLS", pass: None };
+pub(crate) const HTTP2: Protocol = Protocol { name: "HTTP/2", pass: Some("grpc_pass") };
+pub(crate) const HTTP1: Protocol = Protocol { name: "HTTP", pass: Some("proxy_pass") };
+const FASTCGI: Protocol = Protocol { name: "FastCGI", pass: Some("fastcgi_pass") };
 
-const TLS: Protocol =
-    Protocol { name: "TLS", advice: "Use https:// in proxy_pass, or the upstream's plain port." };
-const HTTP2: Protocol = Protocol {
-    name: "HTTP/2",
-    advice: "Use grpc_pass for a gRPC service, or make the upstream speak HTTP/1.1 on this port.",
+/// A protocol module of nginx's, as sentences need it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Module {
+    name: &'static str,
+    /// The protocol it speaks.
+    pub(crate) protocol: &'static str,
+    /// Who answers in that protocol.
+    pub(crate) server: &'static str,
+    /// How its directive is told to speak without TLS, and with it, where it can.
+    pub(crate) schemes: Option<(&'static str, &'static str)>,
+    /// A program that asks such a server.
+    pub(crate) client: Option<&'static str>,
+}
+
+const HTTP: Module = Module {
+    name: "proxy",
+    protocol: "HTTP",
+    server: "web server",
+    schemes: Some(("http://", "https://")),
+    client: Some("curl -v"),
 };
-const HTTP1: Protocol =
-    Protocol { name: "HTTP", advice: "Use proxy_pass: the upstream speaks HTTP/1." };
-const FASTCGI: Protocol =
-    Protocol { name: "FastCGI", advice: "Use fastcgi_pass: the upstream speaks FastCGI." };
+
+/// HTTP/2 to the upstream, which newer versions have, is a module without directives of its own.
+const MODULES: [&Module; 7] = [
+    &HTTP,
+    &Module { name: "proxy_v2", protocol: HTTP2.name, ..HTTP },
+    &Module {
+        name: "fastcgi",
+        protocol: FASTCGI.name,
+        server: "FastCGI server",
+        schemes: None,
+        client: Some("cgi-fcgi"),
+    },
+    &Module {
+        name: "uwsgi",
+        protocol: "uwsgi",
+        server: "uwsgi server",
+        schemes: Some(("uwsgi://", "suwsgi://")),
+        client: None,
+    },
+    &Module { name: "scgi", protocol: "SCGI", server: "SCGI server", schemes: None, client: None },
+    &Module {
+        name: "grpc",
+        protocol: HTTP2.name,
+        server: "gRPC server",
+        schemes: Some(("grpc://", "grpcs://")),
+        client: Some("grpcurl -v"),
+    },
+    &Module {
+        name: "memcached",
+        protocol: "memcached",
+        server: "memcached",
+        schemes: None,
+        client: Some("nc"),
+    },
+];
+
+/// A protocol module; one that is not known is taken for that of HTTP.
+pub(crate) fn module(name: Option<&str>) -> &'static Module {
+    let known = MODULES.into_iter().find(|module| name == Some(module.name));
+    known.unwrap_or(&HTTP)
+}
 
 /// Whether the bytes begin like an HTTP/2 connection.
 pub(crate) fn is_http2(bytes: &[u8]) -> bool {
@@ -32,24 +87,18 @@ pub(crate) fn is_http2(bytes: &[u8]) -> bool {
 pub struct Mismatch {
     /// The one that speaks.
     pub found: Protocol,
-    /// The one that nginx speaks to this upstream.
-    pub expected: &'static str,
+    /// The module that asked in its own.
+    pub asked: &'static Module,
 }
 
 impl Mismatch {
-    /// What to do.
-    pub fn advice(&self) -> &'static str {
-        match self.expected {
-            "HTTP/2" if self.found == TLS => {
-                "Use grpcs:// in grpc_pass, or the upstream's plain port."
-            }
-            "uwsgi" if self.found == TLS => {
-                "Use suwsgi:// in uwsgi_pass, or the upstream's plain port."
-            }
-            "FastCGI" | "SCGI" | "memcached" if self.found == TLS => {
-                "Use the upstream's plain port: nginx speaks this protocol without TLS only."
-            }
-            _ => self.found.advice,
+    /// The names of the protocol that speaks and of the expected one: with their versions where
+    /// these are all that differs.
+    pub(crate) fn names(&self) -> (&'static str, &'static str) {
+        match (self.found, self.asked.protocol) {
+            (found, expected) if found == HTTP2 && expected == HTTP1.name => (found.name, "HTTP/1"),
+            (found, expected) if found == HTTP1 && expected == HTTP2.name => ("HTTP/1", expected),
+            (found, expected) => (found.name, expected),
         }
     }
 }
@@ -59,25 +108,19 @@ impl Mismatch {
 ///
 /// Only what a server sends first or in answer to a request is looked for, and only where the
 /// bytes leave no other reading.
-pub fn mismatch(bytes: &[u8], module: Option<&str>) -> Option<Mismatch> {
-    let expected = match module {
-        Some("fastcgi") => "FastCGI",
-        Some("grpc" | "proxy_v2") => "HTTP/2",
-        Some("memcached") => "memcached",
-        Some("uwsgi") => "uwsgi",
-        Some("scgi") => "SCGI",
-        _ => "HTTP",
-    };
+pub fn mismatch(bytes: &[u8], name: Option<&str>) -> Option<Mismatch> {
+    let asked = module(name);
     let (found, _) = SIGNS.iter().find(|(_, matches)| matches(bytes)).copied()?;
     // uwsgi and SCGI define the request only: the response may begin with a status line of HTTP.
-    let fits = found.name == expected || (found == HTTP1 && matches!(expected, "uwsgi" | "SCGI"));
-    (!fits).then_some(Mismatch { found, expected })
+    let fits = found.name == asked.protocol
+        || (found == HTTP1 && matches!(asked.protocol, "uwsgi" | "SCGI"));
+    (!fits).then_some(Mismatch { found, asked })
 }
 
 type Test = fn(&[u8]) -> bool;
 
 const fn other(name: &'static str) -> Protocol {
-    Protocol { name, advice: WRONG_PORT }
+    Protocol { name, pass: None }
 }
 
 const SIGNS: &[(Protocol, Test)] = &[
@@ -169,13 +212,15 @@ mod tests {
 
     #[test]
     fn what_is_expected_is_no_mismatch() {
-        let of = |bytes, module| mismatch(bytes, Some(module)).map(|m| (m.found.name, m.expected));
-        assert_eq!(of(b"HTTP/1.1 400 Bad Request", "grpc"), Some(("HTTP", "HTTP/2")));
+        let of = |bytes, module| mismatch(bytes, Some(module)).map(|m| m.names());
+        assert_eq!(of(b"HTTP/1.1 400 Bad Request", "grpc"), Some(("HTTP/1", "HTTP/2")));
+        assert_eq!(of(b"\0\0\x12\x04\0\0\0\0\0\0", "proxy"), Some(("HTTP/2", "HTTP/1")));
         assert_eq!(of(b"HTTP/1.1 400 Bad Request", "fastcgi"), Some(("HTTP", "FastCGI")));
         assert_eq!(of(b"HTTP/1.1 400 Bad Request", "proxy"), None);
         assert_eq!(of(b"HTTP/1.1 400 Bad Request", "uwsgi"), None);
         assert_eq!(of(b"\x01\x06\x00\x01\x00\x10\x00\x00Status", "fastcgi"), None);
         assert_eq!(of(b"ERROR\r\n", "memcached"), None);
+        assert_eq!(of(b"ERROR\r\n", "unheard_of"), Some(("memcached", "HTTP")));
     }
 
     #[test]

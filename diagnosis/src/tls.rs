@@ -31,10 +31,6 @@ pub fn is_no_tls(message: &[u8]) -> bool {
         || memmem::find(message, b"WRONG_VERSION_NUMBER").is_some()
 }
 
-/// What to do then.
-pub const NO_TLS_ADVICE: &str =
-    "Use http:// in proxy_pass if the port speaks plain HTTP, or give the upstream's TLS port.";
-
 /// The text in `upstream SSL certificate verify error: (NUMBER:TEXT)`.
 pub fn verify_error(message: &[u8]) -> Option<String> {
     let start = memchr::memchr(b'(', message)?;
@@ -83,25 +79,74 @@ pub fn alert_name(alert: u8) -> Option<&'static str> {
 }
 
 /// What to do about an alert: it says what the upstream missed.
-pub fn alert_advice(alert: u8) -> Option<&'static str> {
+pub(crate) fn alert_advice(alert: u8) -> Option<&'static str> {
     Some(match alert {
-        40 | 71 => {
-            "Without TLS 1.3 this can be a missing client certificate (proxy_ssl_certificate), a missing server \
-             name (proxy_ssl_server_name on), or no cipher in common (proxy_ssl_ciphers)."
+        40 => {
+            "The upstream missed a server name (proxy_ssl_server_name on), found no cipher in common (proxy_ssl_ciphers), \
+             or, without TLS 1.3, wants a client certificate (proxy_ssl_certificate)."
+        }
+        41 | 116 => {
+            "The upstream wants a client certificate and got none: set proxy_ssl_certificate and \
+             proxy_ssl_certificate_key."
+        }
+        42 | 43 | 46 => {
+            "The upstream wants a client certificate that it can verify: proxy_ssl_certificate and \
+             proxy_ssl_certificate_key."
+        }
+        44 => "The client certificate has been revoked: give proxy_ssl_certificate another.",
+        45 => "The client certificate has expired: renew the one in proxy_ssl_certificate.",
+        48 => {
+            "The upstream does not know who issued the client certificate: add the chain to the file of \
+             proxy_ssl_certificate, or use one of an authority that the upstream trusts."
+        }
+        49 => {
+            "The client certificate (proxy_ssl_certificate) is valid, and the upstream refuses it: see in its \
+             configuration whom it lets in."
         }
         70 => {
             "No protocol version in common: compare proxy_ssl_protocols with what the upstream accepts."
         }
-        41 | 42 | 43 | 44 | 45 | 46 | 48 | 116 => {
-            "The upstream wants a client certificate that it can verify: proxy_ssl_certificate and \
-             proxy_ssl_certificate_key."
+        71 => {
+            "The upstream wants stronger ciphers: compare proxy_ssl_ciphers and proxy_ssl_protocols with what it \
+             accepts."
+        }
+        80 => {
+            "See the upstream's log. Some servers send this for a server name they do not know, or for want of one: \
+             proxy_ssl_server_name on, and proxy_ssl_name with a name it has."
         }
         112 => {
-            "The upstream does not know the server name it was given: proxy_ssl_server_name on, and \
+            "The upstream does not know the server name it was given, or got none: proxy_ssl_server_name on, and \
              proxy_ssl_name with a name it has."
         }
         _ => return None,
     })
+}
+
+/// The alert that says that the upstream takes none of the protocols which it is offered by ALPN
+/// (RFC 7301, section 3.2).
+pub(crate) const NO_APPLICATION_PROTOCOL: u8 = 120;
+
+/// What to do about that one: modules offer different protocols.
+pub(crate) fn no_protocol_advice(module: Option<&str>) -> &'static str {
+    match module {
+        // ngx_http_grpc_set_ssl
+        Some("grpc") => {
+            "nginx offers h2 by ALPN and nothing else, and the upstream has no HTTP/2 on this port: turn it on there, or \
+             use proxy_pass https://, if it is no gRPC service."
+        }
+        Some("proxy_v2") => {
+            "nginx offers h2 by ALPN and nothing else, and the upstream has no HTTP/2 on this port: turn it on there, or \
+             set proxy_http_version 1.1."
+        }
+        Some("uwsgi") => {
+            "The upstream wants a protocol to be agreed on by ALPN, and uwsgi_pass offers none: correct the port, or make \
+             the upstream do without."
+        }
+        _ => {
+            "The upstream wants a protocol to be agreed on by ALPN, and proxy_pass offers none: make it do without, or use \
+             grpc_pass grpcs://, which offers h2, if it is a gRPC service."
+        }
+    }
 }
 
 #[cfg(test)]
@@ -115,6 +160,36 @@ mod tests {
         assert_eq!(alert(b"SSL alert number 999)"), None);
         assert_eq!(alert(b"SSL alert number x"), None);
         assert_eq!(alert(b"SSL_do_handshake() failed"), None);
+    }
+
+    /// Guards against an alert of which the remedy is known being told in general words.
+    #[test]
+    fn alerts_have_their_own_advice() {
+        for (number, says) in [
+            (40, "proxy_ssl_server_name on"),
+            (45, "expired"),
+            (48, "chain"),
+            (70, "proxy_ssl_protocols"),
+            (112, "proxy_ssl_name"),
+            (116, "got none"),
+        ] {
+            let advice = alert_advice(number).unwrap();
+            assert!(advice.contains(says), "{number}: {advice}");
+        }
+        for (module, says) in [
+            ("proxy", "proxy_pass offers none"),
+            ("uwsgi", "uwsgi_pass offers none"),
+            ("grpc", "proxy_pass https://"),
+            ("proxy_v2", "proxy_http_version 1.1"),
+        ] {
+            let advice = no_protocol_advice(Some(module));
+            assert!(advice.contains(says), "{module}: {advice}");
+            assert!(advice.len() <= crate::words::LONGEST, "{}: {advice}", advice.len());
+        }
+        for advice in (0..=u8::MAX).filter_map(alert_advice) {
+            assert!(advice.len() <= crate::words::LONGEST, "{}: {advice}", advice.len());
+        }
+        assert_eq!(alert_advice(200), None);
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! What to do first.
 
-use super::phrase::{Address, Ours, Phrase, Quoted, say};
+use super::phrase::{Address, Ours, Phrase, Quoted, parts, say};
+use super::quoted::{self, Refusal};
 use super::{Facts, buffer};
 use crate::cause::{Cause, Phase};
 use crate::outcome::Outcome;
+use crate::protocol::{self, Mismatch};
 use crate::tls;
 use crate::zone::worked_on;
 
@@ -19,6 +21,10 @@ const KILLED: &str = "Look for a crash, a worker that was killed (out of memory:
 /// As above, with a network between.
 const KILLED_OR_BETWEEN: &str = "Look for a crash or a worker that was killed (out of memory: dmesg, journalctl -k; by its \
      supervisor; a segfault) in the upstream's log at that moment, or a device between that resets.";
+
+/// That it is a socket is not known: `connect` says the same of every other file.
+const REFUSED_UNIX: &str = "The file is there and nobody listens: start the upstream (ss -lx lists the sockets that listen), or, \
+     if the file is no socket (ls -l), correct the path.";
 
 /// What to do first, in two lines at most: by the strongest finding that tells, else by the cause
 /// and what was seen of it.
@@ -59,10 +65,7 @@ fn particular<'a>(facts: &Facts<'_, 'a>) -> Option<Phrase<'a>> {
                 say![facts.arena, Ours(KILLED_OR_BETWEEN)]
             }
         }
-        Cause::ConnectionRefused if facts.is_unix() => say![
-            facts.arena,
-            "The socket file is there and nobody listens: start the upstream (ss -lx shows who does)."
-        ],
+        Cause::ConnectionRefused if facts.is_unix() => say![facts.arena, Ours(REFUSED_UNIX)],
         Cause::ConnectionTimedOut => say![
             facts.arena,
             "Try ",
@@ -75,16 +78,28 @@ fn particular<'a>(facts: &Facts<'_, 'a>) -> Option<Phrase<'a>> {
             try_to_connect(facts),
             "), and whether a device between lost the connection.",
         ],
-        // Names the directive to change to, not that of the module in use.
-        Cause::ProtocolMismatch if failed.mismatch.is_some() => {
-            return failed.mismatch.map(|mismatch| say![facts.arena, Ours(mismatch.advice())]);
-        }
-        Cause::ProtocolMismatch if failed.phase == Some(Phase::Tls) => {
-            say![facts.arena, Ours(tls::NO_TLS_ADVICE)]
-        }
-        Cause::TlsAlertReceived => {
-            say![facts.arena, Ours(tls::alert_advice(failed.tls.as_ref()?.alert?)?)]
-        }
+        Cause::InvalidUpstreamUrl => address(facts)?,
+        Cause::InvalidHeader => ask(facts, "and mend the header it sends")?,
+        Cause::InvalidBody => ask(facts, "and mend the body's framing")?,
+        Cause::InvalidResponse => match failed.message.as_deref().and_then(quoted::refusal) {
+            Some(Refusal::Server) => say![
+                facts.arena,
+                "The server says why: look at its log, and at its memory (stats, stats items)."
+            ],
+            Some(Refusal::Client) => say![
+                facts.arena,
+                "The server does not take the request: log $memcached_key, which may have 250 bytes at most."
+            ],
+            None => ask(facts, "and see what it sends")?,
+        },
+        Cause::ProtocolMismatch => return mismatch(facts),
+        Cause::TlsAlertReceived => match failed.tls.as_ref()?.alert? {
+            // Names what other modules offer.
+            tls::NO_APPLICATION_PROTOCOL => {
+                return Some(say![facts.arena, Ours(tls::no_protocol_advice(facts.module))]);
+            }
+            alert => say![facts.arena, Ours(tls::alert_advice(alert)?)],
+        },
         Cause::BodyTimedOut if facts.is_tunnel() => say![
             facts.arena,
             "Have the client or the upstream send pings (WebSocket has them) more often than proxy_read_timeout, or raise proxy_read_timeout."
@@ -112,6 +127,105 @@ fn particular<'a>(facts: &Facts<'_, 'a>) -> Option<Phrase<'a>> {
         _ => return None,
     };
     Some(text.for_module(facts.arena, facts.module))
+}
+
+/// How the address is to look, of which a pass directive was given something else. The table has it
+/// of all modules.
+fn address<'a>(facts: &Facts<'_, 'a>) -> Option<Phrase<'a>> {
+    let asked = protocol::module(Some(facts.module?));
+    let rest = "unix:path or the name of an upstream block";
+    let takes = match asked.schemes {
+        None => say![facts.arena, "host:port, ", Ours(rest)],
+        // It alone has a port that goes without saying.
+        Some((plain, tls)) if asked.protocol == protocol::HTTP1.name => {
+            say![facts.arena, Ours(plain), " or ", Ours(tls), " and host[:port], ", Ours(rest)]
+        }
+        Some((plain, tls)) => say![
+            facts.arena,
+            "host:port, ",
+            Ours(rest),
+            ", with ",
+            Ours(plain),
+            ", ",
+            Ours(tls),
+            " or neither before it"
+        ],
+    };
+    Some(say![facts.arena, "Log the variables in proxy_pass: it takes ", takes, "."])
+}
+
+/// How to see for oneself what the upstream sends. The table has it of HTTP.
+fn ask<'a>(facts: &Facts<'_, 'a>, what_then: &'static str) -> Option<Phrase<'a>> {
+    let asked = protocol::module(facts.module);
+    if asked.protocol == protocol::HTTP1.name {
+        return None;
+    }
+    let with = asked.client.map(|client| parts![" (", Ours(client), ")"]);
+    Some(say![facts.arena, "Ask the upstream directly", with, " ", Ours(what_then), "."])
+}
+
+/// Another protocol than nginx speaks to this upstream.
+fn mismatch<'a>(facts: &Facts<'_, 'a>) -> Option<Phrase<'a>> {
+    let failed = facts.failed;
+    let asked = protocol::module(facts.module);
+    let Some(Mismatch { found, .. }) = failed.mismatch else {
+        // OpenSSL has swallowed what came: all that is known is that TLS is not spoken.
+        let (plain, _) = asked.schemes.filter(|_| failed.phase == Some(Phase::Tls))?;
+        let text = say![
+            facts.arena,
+            "Use ",
+            Ours(plain),
+            " in proxy_pass if the port speaks plain ",
+            Ours(asked.protocol),
+            ", or give the upstream's TLS port."
+        ];
+        return Some(text.for_module(facts.arena, facts.module));
+    };
+    if found == protocol::TLS {
+        let text = match asked.schemes {
+            Some((_, tls)) => {
+                say![
+                    facts.arena,
+                    "Use ",
+                    Ours(tls),
+                    " in proxy_pass, or the upstream's plain port."
+                ]
+            }
+            None => say![
+                facts.arena,
+                "Use the upstream's plain port: nginx speaks ",
+                Ours(asked.protocol),
+                " without TLS only."
+            ],
+        };
+        return Some(text.for_module(facts.arena, facts.module));
+    }
+    // These name the directive to change to, not that of the module in use.
+    Some(match found.pass {
+        Some("proxy_pass") if facts.module == Some("proxy_v2") => say![
+            facts.arena,
+            "Set proxy_http_version 1.1: the upstream does not speak HTTP/2 on this port."
+        ],
+        // A port for TLS can answer in the clear: nginx's does, and does not say why.
+        Some("proxy_pass") if facts.module == Some("grpc") => say![
+            facts.arena,
+            "Use proxy_pass, or grpcs:// in grpc_pass if it is a port for TLS: the upstream answered in HTTP/1."
+        ],
+        Some("grpc_pass") if asked.protocol == protocol::HTTP1.name => say![
+            facts.arena,
+            "Use grpc_pass for a gRPC service, or make the upstream speak HTTP/1.1 on this port."
+        ],
+        Some(pass) => {
+            let (name, _) = Mismatch { found, asked }.names();
+            say![facts.arena, "Use ", Ours(pass), ": the upstream speaks ", Ours(name), "."]
+        }
+        None => say![
+            facts.arena,
+            "Correct the address or port: no ",
+            Ours(asked.server),
+            " answers there."
+        ],
+    })
 }
 
 /// A command that does what nginx could not do.

@@ -31,6 +31,42 @@ pub(super) fn header<'a>(arena: &'a Arena, message: &'a str) -> Option<Phrase<'a
     })
 }
 
+/// A memcached's error, by who is to blame (its `protocol.txt`, "Error strings").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    Server,
+    Client,
+}
+
+const MEMCACHED: &str = "memcached sent invalid response: \"";
+
+/// What a memcached answered with, if that was an error.
+pub(super) fn refusal(message: &str) -> Option<Refusal> {
+    let line = message.strip_prefix(MEMCACHED)?;
+    if line.starts_with("SERVER_ERROR ") {
+        Some(Refusal::Server)
+    } else if line.starts_with("CLIENT_ERROR ") {
+        Some(Refusal::Client)
+    } else {
+        None
+    }
+}
+
+/// What nginx says is wrong with a memcached's answer, and the words for it.
+const ANSWERS: &[(&str, &str)] = &[
+    (MEMCACHED, " sent what is no answer to a request: "),
+    ("memcached sent invalid key in response \"", " sent the value of another key: "),
+    ("memcached sent invalid flags in response \"", " sent a value with invalid flags: "),
+    ("memcached sent invalid length in response \"", " sent a value with an invalid length: "),
+];
+
+/// What a memcached answered (`ngx_http_memcached_process_header`).
+pub(super) fn answer<'a>(arena: &'a Arena, message: &'a str) -> Option<Phrase<'a>> {
+    let (begins, words) = ANSWERS.iter().find(|(begins, _)| message.starts_with(begins))?;
+    let words = if refusal(message).is_some() { " answered with an error: " } else { words };
+    Some(say![arena, Ours(words), quotation(arena, message.strip_prefix(begins)?)?])
+}
+
 /// The name that a certificate is not for (`ngx_http_upstream_ssl_handshake`).
 pub(super) fn certificate_name<'a>(arena: &'a Arena, message: &'a str) -> Option<Phrase<'a>> {
     quotation(arena, message.strip_prefix(NAME)?)
@@ -62,10 +98,13 @@ const REASONS: &[&str] = &[
 ];
 
 /// What stands before the next quotation mark, in quotation marks. One that a hostile name
-/// contains ends it: what follows could pretend to be nginx's.
+/// contains ends it: what follows could pretend to be nginx's. Of a long name the end may have been
+/// cut off with the message's.
 fn quotation<'a>(arena: &'a Arena, text: &'a str) -> Option<Phrase<'a>> {
-    let (name, _) = text.split_once('"')?;
+    let ended = text.split_once('"').map(|(name, _)| name);
+    let name = ended.unwrap_or(text);
     let cut = name.char_indices().nth(SHOWN).and_then(|(end, _)| name.get(..end));
+    ended.or(cut)?;
     Some(match cut {
         Some(begin) => say![arena, Mark, begin, "…", Mark],
         None => say![arena, Quoted(name)],
@@ -135,6 +174,9 @@ mod tests {
         }
         assert_eq!(kind(BOTH_LENGTHS), Some(Kind::InvalidHeader));
         assert_eq!(kind(NAME), Some(Kind::CertificateName));
+        for (begins, _) in ANSWERS {
+            assert_eq!(kind(begins), Some(Kind::BadFrame), "{begins}");
+        }
         for begins in REASONS {
             assert_eq!(kind(begins), Some(Kind::BadUrl), "{begins}");
         }
@@ -145,8 +187,11 @@ mod tests {
     fn hostile_names_are_bounded() {
         let hostile = "upstream SSL certificate does not match \"a\r\nX: y\" is all well \"";
         assert_eq!(certificate_name(hostile).unwrap(), "\"a??X: y\"");
-        let long = format!("upstream SSL certificate does not match \"{}\"", "é".repeat(300));
-        assert_eq!(certificate_name(&long).unwrap(), format!("\"{}…\"", "é".repeat(64)));
+        for end in ["\"", ""] {
+            let long =
+                format!("upstream SSL certificate does not match \"{}{end}", "é".repeat(300));
+            assert_eq!(certificate_name(&long).unwrap(), format!("\"{}…\"", "é".repeat(64)));
+        }
         for other in [
             "x upstream sent invalid header: \"a\"",
             "upstream sent invalid header: \"a",

@@ -9,7 +9,6 @@ use super::{Facts, quoted};
 use crate::cause::{Cause, Phase};
 use crate::outcome::Outcome;
 use crate::peer::State;
-use crate::protocol::Mismatch;
 use crate::record::Header;
 use crate::seconds::Seconds;
 use crate::tls;
@@ -74,24 +73,27 @@ fn particular<'a>(facts: &Facts<'_, 'a>) -> Option<Phrase<'a>> {
         }
         Cause::SendTimedOut | Cause::ResponseTimedOut | Cause::BodyTimedOut => timed_out(facts)?,
         Cause::ClosedInHeader => {
-            let size = failed.header.as_ref()?.size;
+            let size = bytes(failed.header.as_ref()?.size);
             let after = since_sent(failed).map(|time| say![facts.arena, ", ", after_request(time)]);
             say![
                 facts.arena,
                 peer,
                 " closed the connection after ",
                 size,
-                " bytes of the response header",
+                " of the response header",
                 after
             ]
         }
         Cause::ConnectionReset => reset(facts)?,
         Cause::ResponseTruncated => {
-            let received = failed.bytes_received?;
-            say![facts.arena, meaning(facts), ", after ", received, " bytes of the response"]
+            let received = bytes(failed.bytes_received?);
+            say![facts.arena, meaning(facts), ", after ", received, " of the response"]
         }
         Cause::InvalidHeader => {
             say![facts.arena, peer, " sent ", quoted::header(facts.arena, message?)?]
+        }
+        Cause::InvalidResponse if facts.module == Some("memcached") => {
+            say![facts.arena, peer, quoted::answer(facts.arena, message?)?]
         }
         Cause::InvalidUpstreamUrl => {
             say![facts.arena, meaning(facts), ": ", quoted::url(facts.arena, message?)?]
@@ -119,13 +121,14 @@ fn particular<'a>(facts: &Facts<'_, 'a>) -> Option<Phrase<'a>> {
             say![facts.arena, meaning(facts), ": ", verify]
         }
         Cause::ProtocolMismatch => match failed.mismatch {
-            Some(Mismatch { found, expected }) => {
-                say![facts.arena, peer, " speaks ", Ours(found.name), ", not ", Ours(expected)]
+            Some(mismatch) => {
+                let (found, expected) = mismatch.names();
+                say![facts.arena, peer, " speaks ", Ours(found), ", not ", Ours(expected)]
             }
             None => say![
                 facts.arena,
                 peer,
-                " answered the TLS handshake with what is no TLS: it speaks another protocol"
+                " answered the TLS handshake with something other than TLS: it speaks another protocol"
             ],
         },
         Cause::UpstreamResponse => {
@@ -213,22 +216,26 @@ fn reset<'a>(facts: &Facts<'_, 'a>) -> Option<Phrase<'a>> {
     let (failed, peer) = (facts.failed, facts.peer());
     let did = say![facts.arena, peer, " reset the connection"];
     if failed.phase == Some(Phase::Send) {
-        let sent = failed.bytes_sent?;
-        return Some(say![facts.arena, did, " when ", sent, " bytes of the request had been sent"]);
+        let sent = bytes(failed.bytes_sent?);
+        return Some(say![facts.arena, did, " when ", sent, " of the request had been sent"]);
     }
     let got = match failed.bytes_received.filter(|_| failed.phase == Some(Phase::Header))? {
         0 => say![facts.arena, "before sending a byte"],
         _ => say![
             facts.arena,
             "after ",
-            failed.header.as_ref()?.size,
-            " bytes of the response header"
+            bytes(failed.header.as_ref()?.size),
+            " of the response header"
         ],
     };
     Some(match since_sent(failed) {
         Some(time) => say![facts.arena, did, " ", after_request(time), ", ", got],
         None => say![facts.arena, did, " ", got],
     })
+}
+
+fn bytes(n: u64) -> impl Say + Copy {
+    parts![n, Ours(if n == 1 { " byte" } else { " bytes" })]
 }
 
 fn after_request(time: u64) -> impl Say + Copy {
@@ -243,8 +250,8 @@ fn timed_out<'a>(facts: &Facts<'_, 'a>) -> Option<Phrase<'a>> {
             facts.arena,
             peer,
             " stopped taking the request: after ",
-            failed.bytes_sent?,
-            " bytes it took no more within proxy_send_timeout, ",
+            bytes(failed.bytes_sent?),
+            " it took no more within proxy_send_timeout, ",
             failed.elapsed?,
             " s in all",
         ],
@@ -273,8 +280,8 @@ fn timed_out<'a>(facts: &Facts<'_, 'a>) -> Option<Phrase<'a>> {
                     facts.arena,
                     peer,
                     " stopped sending in the middle of the body: after ",
-                    failed.bytes_received?,
-                    " bytes of the response nothing came ",
+                    bytes(failed.bytes_received?),
+                    " of the response nothing came ",
                     silent,
                 ]
             }
@@ -292,11 +299,17 @@ fn none_left<'a>(facts: &Facts<'_, 'a>) -> Option<Phrase<'a>> {
     let is = |n: u64| Ours(if n == 1 { " is " } else { " are " });
     let all = match peers.len() {
         0 => return None,
-        1 => say![facts.arena, "its only server was not left to try"],
+        1 => say![facts.arena, "its only server could not be chosen"],
+        2 => say![facts.arena, "neither of its 2 servers was left to try"],
         n => say![facts.arena, "none of its ", n as u64, " servers was left to try"],
     };
-    // Of one there is no number.
-    let who = |n: u64| if peers.len() == 1 { Part::Ours("it") } else { Part::Number(Count(n)) };
+    // There is a number where they differ.
+    let who = |n: u64| match peers.len() {
+        1 => Part::Ours("it"),
+        2 if n == 2 => Part::Ours("both"),
+        all if n == all as u64 => Part::Ours("all"),
+        _ => Part::Number(Count(n)),
+    };
     let parts = [
         (busy > 0).then(|| say![facts.arena, who(busy), is(busy), "at max_conns"]),
         (down > 0).then(|| say![facts.arena, who(down), is(down), "marked down"]),

@@ -1,4 +1,5 @@
 mod closes;
+mod modules;
 
 use super::*;
 use crate::cause::Phase;
@@ -148,7 +149,7 @@ fn connections() {
     let unix = Attempt { peer: Some("unix:/run/a.sock".into()), ..attempt() };
     assert_eq!(
         case(Cause::ConnectionRefused, unix).advice(),
-        "The socket file is there and nobody listens: start the upstream (ss -lx shows who does)."
+        "The file is there and nobody listens: start the upstream (ss -lx lists the sockets that listen), or, if the file is no socket (ls -l), correct the path."
     );
 }
 
@@ -273,17 +274,22 @@ fn groups_without_a_server_left() {
     let down = Case { peers: &down, ..mixed };
     assert_eq!(
         down.summary(),
-        "Upstream \"app\": none of its 2 servers was left to try: 2 are marked down."
+        "Upstream \"app\": neither of its 2 servers was left to try: both are marked down."
     );
     assert_eq!(
         down.advice(),
         "Every server of this upstream is marked \"down\" in the configuration: take that from one of them."
     );
+    let three = [peer(State::Down, None), peer(State::Down, None), peer(State::Down, None)];
+    assert_eq!(
+        Case { peers: &three, ..case(Cause::NoLiveUpstreams, attempt()) }.summary(),
+        "Upstream \"app\": none of its 3 servers was left to try: all are marked down."
+    );
     let busy = [peer(State::Busy, None)];
     let full = Case { cause: Cause::MaxConnsReached, peers: &busy, ..down };
     assert_eq!(
         full.summary(),
-        "Upstream \"app\": its only server was not left to try: it is at max_conns."
+        "Upstream \"app\": its only server could not be chosen: it is at max_conns."
     );
 }
 

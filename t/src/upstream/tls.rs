@@ -159,6 +159,7 @@ pub struct Server {
     versions: Vec<&'static SupportedProtocolVersion>,
     suites: Vec<SupportedCipherSuite>,
     clients: Option<RootCertStore>,
+    protocols: Vec<Vec<u8>>,
 }
 
 impl fmt::Debug for Server {
@@ -176,6 +177,7 @@ impl Server {
             versions: rustls::ALL_VERSIONS.to_vec(),
             suites: default_provider().cipher_suites,
             clients: None,
+            protocols: Vec::new(),
         }
     }
 
@@ -202,6 +204,13 @@ impl Server {
         let mut roots = RootCertStore::empty();
         roots.add(ca.der.clone()).expect("the certificate of an authority");
         self.clients = Some(roots);
+        self
+    }
+
+    /// Speaks this protocol only, with those who offer any by ALPN.
+    #[must_use]
+    pub fn protocol(mut self, name: &str) -> Self {
+        self.protocols = vec![name.into()];
         self
     }
 
@@ -238,7 +247,10 @@ impl Server {
             None => builder.with_no_client_auth(),
         };
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.key));
-        builder.with_single_cert(self.chain, key).expect("a certificate with its key")
+        let config = builder.with_single_cert(self.chain, key);
+        let mut config = config.expect("a certificate with its key");
+        config.alpn_protocols = self.protocols;
+        config
     }
 }
 

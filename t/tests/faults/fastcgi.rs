@@ -32,6 +32,7 @@ pub(crate) fn rows() -> Vec<Row> {
     };
     let http: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n";
     let tls: &[u8] = b"\x15\x03\x01\x00\x02\x02\x46\x15\x03";
+    let ssh: &[u8] = b"SSH-2.0-OpenSSH_9.2p1\r\n";
     let status = stdout("Status: none\r\n\r\n");
     // Guards against a body being taken for whole that ends before its promised length.
     let cut = |what, end: Vec<u8>, message: &str| {
@@ -73,6 +74,9 @@ pub(crate) fn rows() -> Vec<Row> {
             .failed("protocol_mismatch", "header", &[])
             .shows(shown(tls))
             .says("{addr} speaks TLS, not FastCGI.", "Use the upstream's plain port"),
+        sent("SSH", ssh, End::Fin)
+            .failed("protocol_mismatch", "header", &[])
+            .says("{addr} speaks SSH, not FastCGI.", "no FastCGI server answers there"),
         sent("an invalid status", &status, End::Fin)
             .failed("invalid_header", "header", &[])
             .shows(shown(&status))

@@ -117,15 +117,17 @@ pub(crate) fn rows() -> Vec<Row> {
             b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n",
             "protocol_mismatch",
             "upstream sent too large http2 frame: 4740180",
-            "{addr} speaks HTTP, not HTTP/2.",
-        ),
+            "{addr} speaks HTTP/1, not HTTP/2.",
+        )
+        .says("{addr} speaks HTTP/1, not HTTP/2.", "Use proxy_pass, or grpcs:// in grpc_pass"),
         other(
             "TLS",
             b"\x15\x03\x01\x00\x02\x02\x46\x15\x03",
             "protocol_mismatch",
             "upstream sent too large http2 frame: 1377025",
             "{addr} speaks TLS, not HTTP/2.",
-        ),
+        )
+        .says("{addr} speaks TLS, not HTTP/2.", "Use grpcs:// in grpc_pass, or the upstream's"),
         other(
             "nonsense",
             b"what is this?\r\n",

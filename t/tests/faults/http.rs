@@ -129,7 +129,7 @@ pub(crate) fn other_protocols() -> Vec<Row> {
         other(
             b"\0\0\x06\x04\0\0\0\0\0\0\x03\0\0\0\x64",
             "HTTP/2",
-            "{addr} speaks HTTP/2, not HTTP.",
+            "{addr} speaks HTTP/2, not HTTP/1.",
             "Use grpc_pass",
         ),
         other(

@@ -23,6 +23,10 @@ fn headers(protocol: &Protocol) -> Vec<Row> {
             .failed(cause, "header", &[])
             .shows(shown(bytes))
     };
+    let tls = match protocol.name {
+        "uwsgi" => "Use suwsgi:// in uwsgi_pass, or the upstream's plain port.",
+        _ => "Use the upstream's plain port: nginx speaks SCGI without TLS only.",
+    };
     vec![
         sent("an invalid status", b"Status: none\r\n\r\n", "invalid_header")
             .shows(json!({"message": "upstream sent invalid status \"none\""})),
@@ -30,7 +34,7 @@ fn headers(protocol: &Protocol) -> Vec<Row> {
         sent("FastCGI", b"\x01\x06\0\x01\0\x10\0\0Status: 200 OK\r\n", "protocol_mismatch")
             .says("{addr} speaks FastCGI, not ", "Use fastcgi_pass"),
         sent("TLS", b"\x15\x03\x01\x00\x02\x02\x46", "protocol_mismatch")
-            .says("{addr} speaks TLS, not ", "plain port"),
+            .says("{addr} speaks TLS, not ", tls),
     ]
 }
 
@@ -62,7 +66,19 @@ fn memcached() -> Vec<Row> {
             "SERVER_ERROR out of memory reading request\r\n",
             INVALID,
             "response: \"SERVER_ERROR out of memory reading request\"",
+        )
+        .says(
+            "{addr} answered with an error: \"SERVER_ERROR out of memory reading request\".",
+            "The server says why",
         ),
+        line(
+            "CLIENT_ERROR",
+            "CLIENT_ERROR line \"too long\"\r\n",
+            INVALID,
+            "response: \"CLIENT_ERROR line \"too long\"\"",
+        )
+        // As elsewhere, a quotation ends where the upstream ends it.
+        .says("{addr} answered with an error: \"CLIENT_ERROR line \".", "$memcached_key"),
         line("ERROR", "ERROR\r\n", INVALID, "response: \"ERROR\""),
         line("a line feed alone", "VALUE key 0 4\n", INVALID, "response: \"VALUE key 0 4\""),
         line(
@@ -96,7 +112,8 @@ fn memcached() -> Vec<Row> {
             "-ERR unknown command 'get'\r\n",
             OTHER,
             "response: \"-ERR unknown command 'get'\"",
-        ),
+        )
+        .says("{addr} speaks Redis, not memcached.", "no memcached answers there"),
         cut("no trailer", "VALUE key 0 4\r\ngood", "response_truncated", CLOSED),
         cut("half a trailer", "VALUE key 0 4\r\ngood\r\nEN", "response_truncated", CLOSED),
         cut(

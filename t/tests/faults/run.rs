@@ -318,9 +318,9 @@ impl Case {
             return;
         }
         for name in ["summary", "advice"] {
-            // What to use instead, and one of the schemes for TLS that are listed.
+            // What to use instead.
             let text = seen.variable(name).replace("Use proxy_pass", "");
-            let text = text.replace("(https:// in proxy_pass, grpcs:// in grpc_pass", "");
+            let text = text.replace("use proxy_pass https://", "");
             assert!(!text.contains("proxy_"), "{name}: {text}");
         }
     }

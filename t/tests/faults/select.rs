@@ -89,6 +89,16 @@ pub(crate) fn addresses() -> Vec<Row> {
             // Not known yet when nginx looks at the address.
             .record(json!({"upstream": null}))
     };
+    // Of these the protocol is known, and with it what the directive takes.
+    let no_port = |speaks, pass, header, takes| {
+        row("no port", speaks, Peer::Refused)
+            .pass(pass)
+            .header(header)
+            .failed("invalid_upstream_url", "select", &[])
+            .status(500)
+            .shows(json!({"peer": null, "message": "no port in upstream \"a.example\""}))
+            .says("", takes)
+    };
     let url = |what, header, message| refused(what, "proxy_pass $http_x_url;", header, message);
     let other = |what, pass, header, message| refused(what, pass, header, message);
     vec![
@@ -144,6 +154,24 @@ pub(crate) fn addresses() -> Vec<Row> {
             "uwsgi_pass $http_x_url;",
             "X-Url: :\r\n",
             "invalid port in upstream \":\"",
+        ),
+        no_port(
+            "fastcgi",
+            "fastcgi_pass $http_x_url;",
+            "X-Url: a.example\r\n",
+            "in fastcgi_pass: it takes host:port, unix:path or",
+        ),
+        no_port(
+            "grpc",
+            "grpc_pass $http_x_url;",
+            "X-Url: grpcs://a.example\r\n",
+            "with grpc://, grpcs:// or neither before it.",
+        ),
+        no_port(
+            "uwsgi",
+            "uwsgi_pass $http_x_url;",
+            "X-Url: a.example\r\n",
+            "with uwsgi://, suwsgi:// or neither before it.",
         ),
     ]
 }

@@ -66,10 +66,15 @@ pub(crate) fn handshake() -> Vec<Row> {
     // Guards against the commonest mistake, https:// to a plain port, being reported as a failure
     // of TLS. What speaks there cannot be named: OpenSSL has swallowed the bytes.
     let plain = |what, speaks, bytes, then| {
+        let advice = match speaks {
+            "grpcs" => "Use grpc:// in grpc_pass if the port speaks plain HTTP/2,",
+            "uwsgis" => "Use uwsgi:// in uwsgi_pass if the port speaks plain uwsgi,",
+            _ => "Use http:// in proxy_pass if the port speaks plain HTTP,",
+        };
         row(what, speaks, answers(bytes, then))
             .failed("protocol_mismatch", "tls", &[])
             .shows(json!({"tls": null}))
-            .says("{addr} answered the TLS handshake with what is no TLS", "Use http")
+            .says("{addr} answered the TLS handshake with something other than TLS", advice)
     };
     const REFUSAL: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n";
     const SSH: &[u8] = b"SSH-2.0-OpenSSH_9.2p1\r\n";
@@ -91,6 +96,7 @@ pub(crate) fn handshake() -> Vec<Row> {
         plain("plain HTTP", "proxys", REFUSAL, Conn::close),
         plain("plain HTTP, kept open", "proxys", REFUSAL, Conn::wait_peer_close),
         plain("plain HTTP", "grpcs", REFUSAL, Conn::close),
+        plain("plain HTTP", "uwsgis", REFUSAL, Conn::close),
         plain("plain SSH", "proxys", SSH, Conn::wait_peer_close),
     ]
 }
@@ -114,15 +120,24 @@ pub(crate) fn alerts() -> Vec<Row> {
     };
     const VERSION: &str = " the alert protocol_version (70).";
     const REQUIRED: &str = " the alert certificate_required (116).";
+    const PROTOCOL: &str = " the alert no_application_protocol (120).";
     const UNKNOWN: &str = " the alert unknown_ca (48).";
     let old = |what, server, directive| {
-        alert(what, fine(server), 70, VERSION, "ssl_protocols").with(directive)
+        alert(what, fine(server), 70, VERSION, "proxy_ssl_protocols").with(directive)
     };
     let nobody = |what, directive| {
-        alert(what, fine(server().require_client(&ca)), 116, REQUIRED, "client c").with(directive)
+        alert(
+            what,
+            fine(server().require_client(&ca)),
+            116,
+            REQUIRED,
+            "wants a client certificate and got none",
+        )
+        .with(directive)
     };
     let strange = |what, directive| {
-        let mut row = alert(what, fine(server().require_client(&ca)), 48, UNKNOWN, "client c");
+        let mut row =
+            alert(what, fine(server().require_client(&ca)), 48, UNKNOWN, "who issued the client c");
         row.kept = Some(stranger.clone());
         row.with(directive).with(&show)
     };
@@ -134,7 +149,7 @@ pub(crate) fn alerts() -> Vec<Row> {
             fine(server().cipher_suite(aes256)),
             40,
             " the alert handshake_failure (40).",
-            "ciphers",
+            "proxy_ssl_ciphers",
         )
         .with(aes128),
         nobody("no client certificate, TLS 1.2", V12),
@@ -147,6 +162,18 @@ pub(crate) fn alerts() -> Vec<Row> {
             112,
             " the alert unrecognized_name (112).",
             "proxy_ssl_server_name on",
+        ),
+        // A server without HTTP/2 ends the handshake like this: gRPC offers nothing else.
+        row("no protocol in common", "grpcs", fine(server().protocol("http/1.1")))
+            .failed("tls_alert_received", "tls", &[])
+            .shows(json!({"tls": {"alert": 120}}))
+            .says(PROTOCOL, "nginx offers h2 by ALPN and nothing else"),
+        alert(
+            "no protocol offered",
+            answers(b"\x15\x03\x03\x00\x02\x02\x78", Conn::close),
+            120,
+            PROTOCOL,
+            "proxy_pass offers none",
         ),
         // Guards against a number that no RFC gives a name being lost, or named.
         alert(
