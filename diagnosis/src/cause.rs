@@ -196,7 +196,7 @@ causes! {
         "Ask the upstream directly (curl -v --raw) and mend the body's framing.";
     UpstreamResponse = "upstream_response", None, "destination_unavailable",
         "{peer} answered with the error itself",
-        "Look at the upstream's own log: nginx passed its answer on.";
+        "Look at the upstream's own log: the error is its answer, not nginx's.";
     CachedError = "cached_error", None, "proxy_internal_response",
         "the error is that of an earlier request: nginx's cache kept it",
         "Shorten or remove proxy_cache_valid for this status (\"any\" includes it), and look at the record of the request that failed first.";

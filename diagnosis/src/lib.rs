@@ -34,8 +34,8 @@ pub use findings::{Context, Evidence, Finding, Findings, findings};
 pub use outcome::{Ending, Origin, Outcome, origin, outcome};
 pub use proxy_status::proxy_status;
 pub use record::{
-    Attempt, Attempts, Header, Parts, PeerName, PeerReport, PeerState, Record, Request, Shown,
-    Stamp, Tally, Tcp, text, with_suppressed,
+    Answer, Attempt, Attempts, Header, Parts, PeerName, PeerReport, PeerState, Record, Request,
+    Shown, Stamp, Tally, Tcp, text, with_suppressed,
 };
 pub use seconds::Seconds;
 pub use status::{

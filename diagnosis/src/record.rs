@@ -236,6 +236,8 @@ pub struct Attempt {
     /// The kernel knows that all of the request has arrived at the peer's, which is not to say that
     /// a process has read it; or that it has not.
     pub arrived: Option<bool>,
+    /// What became of an error that the upstream answered with itself.
+    pub answer: Option<Answer>,
     /// What the FastCGI application wrote to stderr.
     pub stderr: Option<String>,
     /// Why TLS failed.
@@ -246,6 +248,17 @@ pub struct Attempt {
     pub peer_state: Option<PeerState>,
     /// The attempts on the peer so far, this one included once it has ended.
     pub history: Option<Tally>,
+}
+
+/// What became of an error that an upstream answered with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The client got it.
+    Passed,
+    /// The client got an error page in its place (`ngx_http_upstream_intercept_errors`).
+    Replaced,
+    /// It was not the client who had asked.
+    ToSubrequest,
 }
 
 /// The attempts of a request: most have one or two.

@@ -1,7 +1,7 @@
 //! All attempts of a request: what nginx kept of each, with what was noted of the failed ones.
 
 use diagnosis::attempts::Slot;
-use diagnosis::{Attempt, Attempts, Cause, PeerName, Seconds, Shown, Verdict, zone};
+use diagnosis::{Answer, Attempt, Attempts, Cause, PeerName, Seconds, Shown, Verdict, zone};
 use smallvec::SmallVec;
 
 use super::{answered_error, told_by_location};
@@ -197,7 +197,7 @@ fn entry<'d>(
     }
     if let Some(state) = state.filter(|_| has_peer) {
         let shown = attempt.get_or_insert_with(|| Shown::Made(Box::default()));
-        complete(shown, state, place.diagnosed);
+        complete(shown, state, request, place);
     }
     let cause = attempt.as_ref().and_then(|shown| shown.attempt().cause);
     let cut_short = match (place.group, cause) {
@@ -257,7 +257,7 @@ fn status(state: &State) -> Option<u16> {
 }
 
 /// Adds what nginx keeps of every attempt.
-fn complete(shown: &mut Shown<'_>, state: &State, diagnosed: bool) {
+fn complete(shown: &mut Shown<'_>, state: &State, request: Request<'_>, place: &Place<'_>) {
     let received = state.bytes_received();
     let noted = shown.attempt();
     let failed = noted.cause.is_some();
@@ -272,14 +272,30 @@ fn complete(shown: &mut Shown<'_>, state: &State, diagnosed: bool) {
         attempt.bytes_received = attempt.bytes_received.map(|known| known.max(received));
         return;
     }
-    if diagnosed && answered_error(state) {
+    if place.diagnosed && answered_error(state) {
         attempt.cause = Some(Cause::UpstreamResponse);
+        attempt.answer = answer(request, place);
     }
-    attempt.undiagnosed = !diagnosed && (answered_error(state) || ended_in_error(state));
+    attempt.undiagnosed = !place.diagnosed && (answered_error(state) || ended_in_error(state));
     attempt.connect_time = state.connect_time().map(Seconds::Millis);
     attempt.elapsed = state.response_time().map(Seconds::Millis);
     attempt.bytes_sent = Some(state.bytes_sent());
     attempt.bytes_received = Some(received);
+}
+
+/// What becomes of an error that the upstream answered with. `None` where that is not known: nothing
+/// was noted at the time, and since then there was an error page.
+fn answer(request: Request<'_>, place: &Place<'_>) -> Option<Answer> {
+    if !request.is_main() {
+        return Some(Answer::ToSubrequest);
+    }
+    let goes_on = || request.upstream().is_some_and(|upstream| upstream.is_under_way());
+    match place.group.and_then(|group| group.ended) {
+        // With a status and nothing sent nginx makes an answer of its own.
+        Some(ended) if ended.status.is_some() && !ended.cut_short => Some(Answer::Replaced),
+        None if request.is_on_error_page() && !goes_on() => None,
+        _ => Some(Answer::Passed),
+    }
 }
 
 fn peer_of(state: &State) -> Option<PeerName> {

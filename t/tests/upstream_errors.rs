@@ -40,6 +40,62 @@ fn an_error_page_elsewhere() {
     diag::finish(&nginx);
 }
 
+/// Guards against an answer being said to have been passed on of which the client got nothing: an
+/// error page took its place, with its status or another, or a subrequest had asked.
+#[test]
+fn what_became_of_the_answer() {
+    let up = Upstream::tcp(script::status(503));
+    let nginx = Nginx::start(diag::conf(format!(
+        "proxy_intercept_errors on;
+         location /passed {{ proxy_pass http://{0}; }}
+         location /page {{ error_page 503 /50x; proxy_pass http://{0}; }}
+         location /other {{ error_page 503 =502 /50x; proxy_pass http://{0}; }}
+         location /fine {{ error_page 503 =200 /50x; proxy_pass http://{0}; }}
+         location /50x {{ return 200 sorry; }}
+         location /auth {{ auth_request /check; root {{prefix}}; }}
+         location = /check {{ internal; proxy_pass http://{0}; }}",
+        up.addr()
+    )));
+    for (n, (uri, status, summary, advice)) in [
+        ("/passed", 503, ".", ": nginx passed its answer on."),
+        (
+            "/page",
+            503,
+            ". The client got an error page in its place.",
+            "; the client got an error_page in its place (proxy_intercept_errors).",
+        ),
+        (
+            "/other",
+            502,
+            ". The client got 502.",
+            "; the client got an error_page in its place (proxy_intercept_errors).",
+        ),
+        (
+            "/fine",
+            200,
+            ". The client was served all the same.",
+            "; the client got another answer (an error_page, or another server's).",
+        ),
+        (
+            "/auth",
+            500,
+            ".",
+            "; it answered a subrequest of nginx's (auth_request, mirror, an include), not the client.",
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        assert_eq!(nginx.get(uri).status, status, "{uri}");
+        let record = nginx.wait_json_lines("diag.json", n + 1).remove(n);
+        assert_eq!(record["cause"], "upstream_response", "{uri}");
+        assert_eq!(record["summary"], format!("{} answered 503 itself{summary}", up.addr()));
+        let wanted = format!("Look at the upstream's own log for the 503{advice}");
+        assert_eq!(record["advice"], wanted, "{uri}");
+    }
+    diag::finish(&nginx);
+}
+
 /// Guards against a location without diagnosis being diagnosed because its error page is one with.
 #[test]
 fn an_error_page_does_not_diagnose_what_led_to_it() {

@@ -1,11 +1,13 @@
 //! What to do first.
 
-use super::phrase::{Address, Ours, Phrase, Quoted, parts, say};
+use super::phrase::{Address, Ours, Phrase, Quoted, Word, parts, say};
 use super::quoted::{self, Refusal};
-use super::{Facts, buffer};
+use super::{Facts, LONGEST, buffer};
 use crate::cause::{Cause, Phase};
 use crate::outcome::Outcome;
+use crate::peer::State;
 use crate::protocol::{self, Mismatch};
+use crate::record::Answer;
 use crate::tls;
 use crate::zone::worked_on;
 
@@ -23,8 +25,8 @@ const KILLED_OR_BETWEEN: &str = "Look for a crash or a worker that was killed (o
      supervisor; a segfault) in the upstream's log at that moment, or a device between that resets.";
 
 /// That it is a socket is not known: `connect` says the same of every other file.
-const REFUSED_UNIX: &str = "The file is there and nobody listens: start the upstream (ss -lx lists the sockets that listen), or, \
-     if the file is no socket (ls -l), correct the path.";
+const REFUSED_UNIX: &str = "The file is there and nobody listens: start the upstream (ss -lx lists who listens), or, if the \
+     file is no socket (ls -l), correct the path.";
 
 /// What to do first, in two lines at most: by the strongest finding that tells, else by the cause
 /// and what was seen of it.
@@ -79,8 +81,7 @@ fn particular<'a>(facts: &Facts<'_, 'a>) -> Option<Phrase<'a>> {
             "), and whether a device between lost the connection.",
         ],
         Cause::InvalidUpstreamUrl => address(facts)?,
-        Cause::InvalidHeader => ask(facts, "and mend the header it sends")?,
-        Cause::InvalidBody => ask(facts, "and mend the body's framing")?,
+        Cause::InvalidHeader | Cause::InvalidBody => ask(facts, facts.cause)?,
         Cause::InvalidResponse => match failed.message.as_deref().and_then(quoted::refusal) {
             Some(Refusal::Server) => say![
                 facts.arena,
@@ -90,7 +91,7 @@ fn particular<'a>(facts: &Facts<'_, 'a>) -> Option<Phrase<'a>> {
                 facts.arena,
                 "The server does not take the request: log $memcached_key, which may have 250 bytes at most."
             ],
-            None => ask(facts, "and see what it sends")?,
+            None => ask(facts, facts.cause)?,
         },
         Cause::ProtocolMismatch => return mismatch(facts),
         Cause::TlsAlertReceived => match failed.tls.as_ref()?.alert? {
@@ -110,19 +111,24 @@ fn particular<'a>(facts: &Facts<'_, 'a>) -> Option<Phrase<'a>> {
             Quoted("down"),
             " in the configuration: take that from one of them."
         ],
-        Cause::UpstreamResponse if facts.outcome == Outcome::Masked => say![
-            facts.arena,
-            "Look at the upstream's own log for the ",
-            u64::from(failed.status?),
-            "; the client got another answer (an error_page, or another server's)."
-        ],
-        Cause::UpstreamResponse if facts.outcome == Outcome::Aborted => {
-            say![
-                facts.arena,
-                "Look at the upstream's own log for the ",
-                u64::from(failed.status?),
-                "."
-            ]
+        Cause::NoLiveUpstreams => return taken_out(facts),
+        Cause::UpstreamResponse => {
+            let then = match (facts.outcome, failed.answer) {
+                (Outcome::Aborted, _) => "",
+                (_, Some(Answer::ToSubrequest)) => {
+                    "; it answered a subrequest of nginx's (auth_request, mirror, an include), not the client"
+                }
+                (Outcome::Masked, _) => {
+                    "; the client got another answer (an error_page, or another server's)"
+                }
+                (_, Some(Answer::Replaced)) => {
+                    "; the client got an error_page in its place (proxy_intercept_errors)"
+                }
+                (_, Some(Answer::Passed)) => ": nginx passed its answer on",
+                (_, None) => "",
+            };
+            let status = u64::from(failed.status?);
+            say![facts.arena, "Look at the upstream's own log for the ", status, Ours(then), "."]
         }
         _ => return None,
     };
@@ -155,13 +161,19 @@ fn address<'a>(facts: &Facts<'_, 'a>) -> Option<Phrase<'a>> {
 }
 
 /// How to see for oneself what the upstream sends. The table has it of HTTP.
-fn ask<'a>(facts: &Facts<'_, 'a>, what_then: &'static str) -> Option<Phrase<'a>> {
+fn ask<'a>(facts: &Facts<'_, 'a>, cause: Cause) -> Option<Phrase<'a>> {
+    let what_then = match cause {
+        Cause::InvalidHeader => "mend the header it sends",
+        Cause::InvalidBody => "mend the body's framing",
+        Cause::InvalidResponse => "see what it sends",
+        _ => return None,
+    };
     let asked = protocol::module(facts.module);
     if asked.protocol == protocol::HTTP1.name {
         return None;
     }
     let with = asked.client.map(|client| parts![" (", Ours(client), ")"]);
-    Some(say![facts.arena, "Ask the upstream directly", with, " ", Ours(what_then), "."])
+    Some(say![facts.arena, "Ask the upstream directly", with, " and ", Ours(what_then), "."])
 }
 
 /// Another protocol than nginx speaks to this upstream.
@@ -226,6 +238,38 @@ fn mismatch<'a>(facts: &Facts<'_, 'a>) -> Option<Phrase<'a>> {
             " answers there."
         ],
     })
+}
+
+/// What took the servers out, where it was one and the same, and what to do about that.
+fn taken_out<'a>(facts: &Facts<'_, 'a>) -> Option<Phrase<'a>> {
+    let mut out = facts.peers.iter().filter(|peer| peer.state == State::Unavailable);
+    let first = out.next()?;
+    let cause = first.last_cause?;
+    if out.clone().any(|peer| peer.last_cause != Some(cause)) {
+        return None;
+    }
+    let were = if out.next().is_some() { "The servers were" } else { "The server was" };
+    let unix = facts.peers.iter().all(|peer| peer.peer.starts_with("unix:"));
+    let row = match cause {
+        Cause::ConnectionRefused if unix => REFUSED_UNIX,
+        _ => cause.row().advice,
+    };
+    // What is around them, and what directives of another module are longer.
+    let length = row.len().saturating_add(cause.slug().len()).saturating_add(38);
+    if length <= LONGEST {
+        let advice = ask(facts, cause).unwrap_or_else(|| say![facts.arena, Ours(row)]);
+        let slug = Word(cause.slug());
+        let whole = say![facts.arena, Ours(were), " taken out by ", slug, ". ", advice];
+        return Some(whole.for_module(facts.arena, facts.module));
+    }
+    // What to do about it has no room, and stands in their records.
+    Some(say![
+        facts.arena,
+        Ours(were),
+        " taken out by ",
+        Word(cause.slug()),
+        ": look at the records of that just before this one. Servers return after their fail_timeout."
+    ])
 }
 
 /// A command that does what nginx could not do.

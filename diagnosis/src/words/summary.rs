@@ -9,7 +9,7 @@ use super::{Facts, quoted};
 use crate::cause::{Cause, Phase};
 use crate::outcome::Outcome;
 use crate::peer::State;
-use crate::record::Header;
+use crate::record::{Answer, Header};
 use crate::seconds::Seconds;
 use crate::tls;
 use crate::zone::{idle, since_sent, worked_on};
@@ -30,16 +30,31 @@ pub(crate) fn summary<'a>(facts: &Facts<'_, 'a>) -> Phrase<'a> {
     said.capitalised(facts.arena)
 }
 
-/// What the client got, if that was no error.
+/// What the client got, if that was not the error that the sentence is of.
 fn served<'a>(facts: &Facts<'_, 'a>) -> Option<Phrase<'a>> {
-    if facts.status == NO_STATUS_LINE {
-        return Some(say![facts.arena, " The client got it as a response of HTTP/0.9."]);
-    }
-    match facts.status {
-        _ if facts.outcome != Outcome::Masked => None,
-        0 => None,
-        200..=299 => Some(say![facts.arena, " The client was served all the same."]),
-        status => Some(say![facts.arena, " The client got ", u64::from(status), "."]),
+    match (facts.outcome, facts.status) {
+        // What failed is what the client got, if it is that which had no status line.
+        (Outcome::Truncated, NO_STATUS_LINE) => {
+            Some(say![facts.arena, " The client got it as an HTTP/0.9 response."])
+        }
+        (Outcome::Masked, NO_STATUS_LINE) => {
+            Some(say![facts.arena, " The client got an HTTP/0.9 response."])
+        }
+        (_, 0) => None,
+        (Outcome::Masked, 200..=299) => {
+            Some(say![facts.arena, " The client was served all the same."])
+        }
+        (Outcome::Masked, status) => {
+            Some(say![facts.arena, " The client got ", u64::from(status), "."])
+        }
+        (Outcome::Passed, status) if facts.failed.answer == Some(Answer::Replaced) => {
+            if facts.failed.status == Some(status) {
+                Some(say![facts.arena, " The client got an error page in its place."])
+            } else {
+                Some(say![facts.arena, " The client got ", u64::from(status), "."])
+            }
+        }
+        _ => None,
     }
 }
 

@@ -1,5 +1,6 @@
 mod closes;
 mod modules;
+mod outcomes;
 
 use super::*;
 use crate::cause::Phase;
@@ -149,7 +150,7 @@ fn connections() {
     let unix = Attempt { peer: Some("unix:/run/a.sock".into()), ..attempt() };
     assert_eq!(
         case(Cause::ConnectionRefused, unix).advice(),
-        "The file is there and nobody listens: start the upstream (ss -lx lists the sockets that listen), or, if the file is no socket (ls -l), correct the path."
+        "The file is there and nobody listens: start the upstream (ss -lx lists who listens), or, if the file is no socket (ls -l), correct the path."
     );
 }
 
@@ -290,35 +291,6 @@ fn groups_without_a_server_left() {
     assert_eq!(
         full.summary(),
         "Upstream \"app\": its only server could not be chosen: it is at max_conns."
-    );
-}
-
-/// What became of it, where that is no gateway's error.
-#[test]
-fn what_the_client_got() {
-    let got = |outcome, status| {
-        let failed = Attempt { status: Some(503), ..attempt() };
-        Case { outcome, status, ..case(Cause::UpstreamResponse, failed) }.said()
-    };
-    assert_eq!(got(Outcome::Passed, 503).0, "10.0.3.7:8080 answered 503 itself.");
-    assert_eq!(
-        got(Outcome::Passed, 503).1,
-        "Look at the upstream's own log: nginx passed its answer on."
-    );
-    let (summary, advice) = got(Outcome::Masked, 404);
-    assert_eq!(summary, "10.0.3.7:8080 answered 503 itself. The client got 404.");
-    assert_eq!(
-        advice,
-        "Look at the upstream's own log for the 503; the client got another answer (an error_page, or another server's)."
-    );
-    assert!(got(Outcome::Masked, 206).0.ends_with(" The client was served all the same."));
-    assert_eq!(got(Outcome::Masked, 0).0, "10.0.3.7:8080 answered 503 itself.");
-    assert_eq!(got(Outcome::Aborted, 499).1, "Look at the upstream's own log for the 503.");
-    let old = Attempt { status: Some(9), ..attempt() };
-    let old = Case { outcome: Outcome::Truncated, status: 9, ..case(Cause::InvalidResponse, old) };
-    assert_eq!(
-        old.summary(),
-        "10.0.3.7:8080 sent something that is not a valid response. The client got it as a response of HTTP/0.9."
     );
 }
 
