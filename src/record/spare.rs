@@ -16,9 +16,10 @@ const MOST: usize = 8;
 /// An attempt of which nothing is known but its peer, as bytes from anywhere, and nginx's message.
 pub(crate) fn attempt(peer: Option<&[u8]>, message: Message) -> Box<Attempt> {
     let spare = SPARE.lock().ok().and_then(|mut spare| {
-        let is_its = |spare: &Box<Attempt>| spare.peer.as_deref().map(str::as_bytes) == peer;
+        let is_its = |name: &Option<PeerName>| name.as_deref().map(str::as_bytes) == peer;
         // Each peer of a few gets one of its own; of many, one takes the place of the oldest.
-        let at = spare.iter().rposition(is_its).or((spare.len() == MOST).then_some(0))?;
+        let oldest = (spare.len() == MOST).then_some(0);
+        let at = spare.iter().rposition(|spare| is_its(&spare.peer)).or(oldest)?;
         Some(spare.remove(at))
     });
     let mut attempt = spare.unwrap_or_default();

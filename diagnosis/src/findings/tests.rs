@@ -83,7 +83,7 @@ impl Case {
             let unix = case.failed.peer.as_deref().is_some_and(|peer| peer.starts_with("unix:"));
             let tcp = "[2001:db8:1111:2222:3333:4444:5555:6666]:65535";
             let long = if unix { format!("unix:/{}", "run/".repeat(25)) } else { tcp.into() };
-            case.failed.peer = Some(long);
+            case.failed.peer = Some(long.into());
         })
         .check_advice();
     }

@@ -5,7 +5,7 @@ mod outcomes;
 use super::*;
 use crate::cause::Phase;
 use crate::findings::{Context, Evidence, findings};
-use crate::record::{Header, Tcp};
+use crate::record::{Header, PeerName, Tcp};
 use crate::seconds::Seconds;
 use crate::zone::{Closes, Cluster, Past};
 
@@ -330,7 +330,7 @@ fn headers_that_are_too_big() {
 /// Guards against advice that does not fit two lines, and against another module's directives.
 #[test]
 fn advice_is_short_and_names_the_right_directives() {
-    let far = Some("[2001:db8:1111:2222:3333:4444:5555:6666]:65535".to_owned());
+    let far: Option<PeerName> = Some("[2001:db8:1111:2222:3333:4444:5555:6666]:65535".into());
     for module in ["proxy", "fastcgi", "uwsgi", "scgi", "grpc", "memcached"] {
         for cause in Cause::ALL {
             let failed = Attempt { peer: far.clone(), ..attempt() };

@@ -251,7 +251,7 @@ impl<'a> Nginx<'a> {
         let waited = ages.filter(|_| self.backend.unix).map(|(_, sent)| Seconds::Millis(sent));
         Attempt {
             waited,
-            peer: Some(name(self.backend)),
+            peer: Some(name(self.backend).into()),
             cause: Some(cause),
             phase: Some(Phase::Header),
             tcp,
