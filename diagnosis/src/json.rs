@@ -6,6 +6,7 @@
 //! The documents that are asked for now and then are still made by it.
 
 use crate::seconds::Seconds;
+use crate::words::Name;
 use crate::words::phrase::Phrase;
 
 /// An object that is being written. Keys are given as [`key!`] makes them.
@@ -113,6 +114,16 @@ impl<'o> Object<'o> {
     #[inline(always)]
     pub(crate) fn text(&mut self, key: Key, text: &str) {
         end_string(self.text_key(key), text);
+    }
+
+    /// A member that is a name.
+    #[inline(always)]
+    pub(crate) fn name(&mut self, key: Key, name: Name<'_>) {
+        if name.is_plain() {
+            self.ascii(key, name.text().as_bytes());
+        } else {
+            self.text(key, name.text());
+        }
     }
 
     /// A member that is bytes from anywhere, as text.

@@ -43,5 +43,6 @@ pub use status::{
     Upstream, Usage, Worker, Zone,
 };
 pub use verdict::{Failure, Observation, Progress, Verdict, classify, classify_known};
+pub use words::Name;
 pub use words::numbers::Number;
 pub use words::phrase::{Arena, Part, Phrase};

@@ -23,8 +23,8 @@ use crate::seconds::Seconds;
 use crate::status::History;
 use crate::tls::Tls;
 use crate::verdict::Verdict;
-use crate::words;
 use crate::words::phrase::{Arena, Phrase};
+use crate::words::{self, Name};
 use crate::zone::Past;
 
 /// Longest text taken over from a peer, a client or a log line, in bytes.
@@ -87,6 +87,8 @@ pub struct Request<'a> {
 pub struct Record<'r, 'p> {
     /// What was observed.
     pub parts: &'r Parts<'p>,
+    /// The name of its upstream.
+    pub upstream: Option<Name<'r>>,
     /// Who made the error.
     pub origin: Origin,
     /// Cause of the last failed attempt.
@@ -141,7 +143,7 @@ impl<'r, 'p> Record<'r, 'p> {
         let cause = failed.cause?;
         let named = matches!(cause, Cause::NoLiveUpstreams | Cause::MaxConnsReached);
         let peers = if named { parts.peers } else { &[] };
-        let (upstream, module) = (parts.upstream.as_deref(), parts.module);
+        let (upstream, module) = (parts.upstream.as_deref().map(Name::from), parts.module);
         let findings = findings(&Evidence {
             cause,
             failed,
@@ -167,6 +169,7 @@ impl<'r, 'p> Record<'r, 'p> {
             arena,
         };
         Some(Record {
+            upstream,
             origin: crate::outcome::origin(cause),
             cause,
             phase: failed.phase,

@@ -260,7 +260,7 @@ fn concluded<'a>(
         failed: attempt,
         past: Some(past),
         outcome: Outcome::Masked,
-        upstream: Some("app"),
+        upstream: Some("app".into()),
         module: Some("proxy"),
         method: b"GET",
         peers: &[],

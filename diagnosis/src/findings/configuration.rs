@@ -106,7 +106,7 @@ fn ejected_before<'a>(e: &Evidence<'a>) -> Found<'a> {
         return None;
     }
     let ejected = e.peers.iter().filter(by_race);
-    let names = ejected.map(|peer| Part::Name(&peer.peer)).take(LISTED);
+    let names = ejected.map(|peer| Part::Name(peer.peer.as_str().into())).take(LISTED);
     let names: &'a [Part<'a>] = ArenaVec::from_iter_in(names, e.arena).into_bump_slice();
     let named = || names.iter().take(NAMED).copied();
     let list = match count.saturating_sub(NAMED) {

@@ -25,8 +25,9 @@ use smallvec::SmallVec;
 use crate::cause::Cause;
 use crate::json::{key, object};
 use crate::outcome::Outcome;
-use crate::record::{Attempt, PeerReport};
+use crate::record::{Attempt, PeerName, PeerReport};
 use crate::seconds::Seconds;
+use crate::words::Name;
 use crate::words::phrase::{Arena, Part, Phrase, Quoted, say};
 use crate::zone::Past;
 
@@ -42,7 +43,7 @@ pub struct Evidence<'a> {
     /// What the client got.
     pub outcome: Outcome,
     /// Name of the upstream group, or the address where there is no group.
-    pub upstream: Option<&'a str>,
+    pub upstream: Option<Name<'a>>,
     /// The protocol module.
     pub module: Option<&'a str>,
     /// The request's method.
@@ -159,18 +160,20 @@ const SHORT: usize = 47;
 
 impl<'a> Evidence<'a> {
     /// The peer's name, or what stands for it.
-    fn peer(&self) -> &'a str {
-        self.failed.peer.as_deref().or(self.upstream).unwrap_or("the upstream")
+    fn peer(&self) -> Name<'a> {
+        let peer = self.failed.peer.as_ref().map(PeerName::name);
+        peer.or(self.upstream).unwrap_or_else(|| Name::known("the upstream", true))
     }
 
     /// The peer's name for advice, which is to fit two lines.
-    fn short_peer(&self) -> &'a str {
-        if self.peer().len() <= SHORT { self.peer() } else { "that server" }
+    fn short_peer(&self) -> Name<'a> {
+        let peer = self.peer();
+        if peer.text().len() <= SHORT { peer } else { Name::known("that server", true) }
     }
 
     /// The upstream block, for advice. The name of one only if there is one.
     fn block(&self) -> Phrase<'a> {
-        match self.upstream.filter(|name| name.len() <= SHORT) {
+        match self.upstream.filter(|name| name.text().len() <= SHORT) {
             Some(name) if self.context.is_block => say![self.arena, "upstream ", Quoted(name)],
             _ => say![self.arena, "the upstream block"],
         }

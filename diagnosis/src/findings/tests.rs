@@ -52,7 +52,7 @@ impl Case {
             failed: &self.failed,
             past: self.past.as_ref(),
             outcome: self.outcome,
-            upstream: Some(&self.upstream),
+            upstream: Some(self.upstream.as_str().into()),
             module: Some(self.module),
             method: self.method.as_bytes(),
             peers: &self.peers,

@@ -2,7 +2,8 @@
 
 use std::ops::Deref;
 
-use crate::json::{Object, key};
+use crate::json::{Object, is_plain, key};
+use crate::words::Name;
 
 /// The name of a peer, with what it is written as, if that is kept with it.
 #[derive(Clone, Debug, Default)]
@@ -10,6 +11,8 @@ pub struct PeerName {
     name: String,
     /// A member of an object.
     json: Vec<u8>,
+    /// As [`Name::is_plain`], if the rest is kept.
+    plain: bool,
 }
 
 impl PeerName {
@@ -19,12 +22,22 @@ impl PeerName {
         if before.name.as_bytes() == name && !before.json.is_empty() {
             return before;
         }
-        let PeerName { name: mut room, mut json } = before;
+        let PeerName { name: mut room, mut json, .. } = before;
         room.clear();
         room.push_str(&crate::text(name));
         json.clear();
         Object::begun(&mut json).text(key!("peer"), &room);
-        PeerName { name: room, json }
+        let plain = is_plain(&room);
+        PeerName { name: room, json, plain }
+    }
+
+    /// The name, for texts.
+    pub(crate) fn name(&self) -> Name<'_> {
+        if self.json.is_empty() {
+            Name::from(self.name.as_str())
+        } else {
+            Name::known(&self.name, self.plain)
+        }
     }
 
     pub(super) fn member(&self, o: &mut Object<'_>) {
@@ -46,7 +59,7 @@ impl Deref for PeerName {
 
 impl From<String> for PeerName {
     fn from(name: String) -> Self {
-        PeerName { name, json: Vec::new() }
+        PeerName { name, ..PeerName::default() }
     }
 }
 

@@ -2,7 +2,8 @@
 
 use super::{Attempt, Header, PeerReport, PeerState, Record, Request, Tally, Tcp};
 use crate::errno;
-use crate::json::{Member, Object, end_object, key, object};
+use crate::json::{Member, Object, end_object, key, member, object};
+use crate::seconds::Seconds;
 use crate::tls::Tls;
 
 /// Version of the JSON object.
@@ -43,8 +44,8 @@ impl Record<'_, '_> {
         if !self.findings.is_empty() {
             o.list(key!("findings"), &self.findings, |out, finding| finding.write_to(out));
         }
-        if let Some(upstream) = &self.parts.upstream {
-            o.text(key!("upstream"), upstream);
+        if let Some(upstream) = self.upstream {
+            o.name(key!("upstream"), upstream);
         }
         if let Some(module) = self.parts.module {
             o.word(key!("module"), module);
@@ -81,7 +82,11 @@ impl Request<'_> {
         if let Some(host) = self.host {
             o.bytes(key!("host"), host);
         }
-        o.bytes(key!("method"), self.method);
+        match self.method {
+            // Most are.
+            b"GET" => o.member(member!("method", "GET")),
+            other => o.bytes(key!("method"), other),
+        }
         o.bytes(key!("uri"), &self.uri);
         if let Some(location) = self.location {
             o.bytes(key!("location"), location);
@@ -90,8 +95,18 @@ impl Request<'_> {
             o.flag(key!("subrequest"), true);
         }
         if self.status != 0 {
-            o.number(key!("status"), self.status);
+            status(o, self.status);
         }
+    }
+}
+
+fn status(o: &mut Object<'_>, status: u16) {
+    match status {
+        // Most are one of these.
+        502 => o.member(Member(r#","status":502"#)),
+        504 => o.member(Member(r#","status":504"#)),
+        200 => o.member(Member(r#","status":200"#)),
+        other => o.number(key!("status"), other),
     }
 }
 
@@ -110,7 +125,7 @@ impl Attempt {
             o.member(phase.member());
         }
         if let Some(status) = self.status {
-            o.number(key!("status"), status);
+            self::status(o, status);
         }
         match self.message.as_ref().and_then(|message| message.json(self.errno)) {
             Some(json) => o.members(json),
@@ -214,8 +229,12 @@ impl PeerState {
     fn members(&self, o: &mut Object<'_>) {
         o.member(self.state.member());
         o.number(key!("fails"), self.fails);
-        o.number(key!("max_fails"), self.max_fails);
-        o.time(key!("fail_timeout"), self.fail_timeout);
+        if (self.max_fails, self.fail_timeout) == (1, Seconds::Whole(10)) {
+            o.member(USUAL_LIMITS);
+        } else {
+            o.number(key!("max_fails"), self.max_fails);
+            o.time(key!("fail_timeout"), self.fail_timeout);
+        }
         if let Some(time) = self.unavailable_for {
             o.time(key!("unavailable_for"), time);
         }
@@ -232,6 +251,9 @@ impl PeerState {
         o.number(key!("max_conns"), self.max_conns);
     }
 }
+
+/// nginx's own values of the two parameters.
+const USUAL_LIMITS: Member = Member(r#","max_fails":1,"fail_timeout":10"#);
 
 /// What is said of a peer without parameters that nothing else is connected to.
 const PLAIN_PEER: Member =

@@ -108,7 +108,7 @@ fn particular<'a>(facts: &Facts<'_, 'a>) -> Option<Phrase<'a>> {
         Cause::NoLiveUpstreams if facts.all_down() => say![
             facts.arena,
             "Every server of this upstream is marked ",
-            Quoted("down"),
+            Quoted("down".into()),
             " in the configuration: take that from one of them."
         ],
         Cause::NoLiveUpstreams => return taken_out(facts),

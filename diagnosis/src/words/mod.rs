@@ -14,12 +14,13 @@ pub(crate) use advice::advice;
 pub(crate) use summary::summary;
 
 use phrase::{Arena, Part};
+pub use text::Name;
 
 use crate::cause::Cause;
 use crate::findings::Finding;
 use crate::outcome::Outcome;
 use crate::peer::State;
-use crate::record::{Attempt, PeerReport};
+use crate::record::{Attempt, PeerName, PeerReport};
 
 /// Advice fits two lines of a terminal.
 pub(crate) const LONGEST: usize = 200;
@@ -32,7 +33,7 @@ pub(crate) struct Facts<'f, 'a> {
     /// The attempt that the verdict is of. Without one, the request's status stands in it.
     pub(crate) failed: &'a Attempt,
     /// Name of the upstream group, or the address where there is no group.
-    pub(crate) upstream: Option<&'a str>,
+    pub(crate) upstream: Option<Name<'a>>,
     /// The protocol module.
     pub(crate) module: Option<&'a str>,
     /// What the client got.
@@ -49,7 +50,7 @@ pub(crate) struct Facts<'f, 'a> {
 
 impl<'a> Facts<'_, 'a> {
     fn peer(&self) -> Part<'a> {
-        let name = self.failed.peer.as_deref().or(self.upstream);
+        let name = self.failed.peer.as_ref().map(PeerName::name).or(self.upstream);
         name.map_or(Part::Ours("the upstream"), Part::Name)
     }
 

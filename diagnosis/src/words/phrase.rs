@@ -220,7 +220,7 @@ mod tests {
     fn parts_are_put_together() {
         let arena = &Arena::new();
         let none: Option<Phrase<'_>> = None;
-        let inner = say![arena, "in ", Quoted("app"), none];
+        let inner = say![arena, "in ", Quoted("app".into()), none];
         let phrase = say![
             arena,
             "the ",
@@ -247,7 +247,7 @@ mod tests {
         assert_eq!(json(phrase), text);
         let name = say![arena, "the one", " and ", "the other"];
         for same in
-            [say![arena, "nginx ", "the "], say![arena, Part::Name("the one")], say![arena,]]
+            [say![arena, "nginx ", "the "], say![arena, Part::Name("the one".into())], say![arena,]]
         {
             assert_eq!(same.capitalised(arena).to_string(), same.to_string());
         }
@@ -265,7 +265,8 @@ mod tests {
             ("the one", "the one"),
             ("", ""),
         ] {
-            let phrase = say![arena, name, ">", Quoted(name)].for_module(arena, Some("grpc"));
+            let phrase =
+                say![arena, name, ">", Quoted(name.into())].for_module(arena, Some("grpc"));
             let phrase = phrase.capitalised(arena);
             let text = format!("{shown}>\"{shown}\"");
             assert_eq!((phrase.to_string(), json(phrase)), (text.clone(), text));

@@ -107,7 +107,7 @@ fn quotation<'a>(arena: &'a Arena, text: &'a str) -> Option<Phrase<'a>> {
     ended.or(cut)?;
     Some(match cut {
         Some(begin) => say![arena, Mark, begin, "…", Mark],
-        None => say![arena, Quoted(name)],
+        None => say![arena, Quoted(name.into())],
     })
 }
 

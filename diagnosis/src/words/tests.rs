@@ -38,7 +38,7 @@ fn case(cause: Cause, failed: Attempt) -> Case<'static> {
 
 impl Case<'_> {
     fn said(&self) -> (String, String) {
-        let (upstream, module) = (self.upstream, Some(self.module));
+        let (upstream, module) = (self.upstream.map(Name::from), Some(self.module));
         let arena = Arena::new();
         let findings = findings(&Evidence {
             cause: self.cause,

@@ -35,9 +35,18 @@ pub(crate) struct Word(pub(crate) &'static str);
 #[derive(Clone, Copy)]
 pub(crate) struct Ours(pub(crate) &'static str);
 
+/// A name, which may come from anywhere: control characters in it become question marks, as it may
+/// stand in a response header.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Name<'a> {
+    text: &'a str,
+    /// There is nothing in it to be changed.
+    plain: bool,
+}
+
 /// A name in quotation marks.
 #[derive(Clone, Copy)]
-pub(crate) struct Quoted<'a>(pub(crate) &'a str);
+pub(crate) struct Quoted<'a>(pub(crate) Name<'a>);
 
 /// A quotation mark.
 #[derive(Clone, Copy)]
@@ -52,9 +61,8 @@ pub(crate) struct Address(pub(crate) IpAddr);
 pub enum Part<'a> {
     /// Words of our own from a table.
     Ours(&'static str),
-    /// A name, which may come from anywhere: control characters in it become question marks, as it
-    /// may stand in a response header.
-    Name(&'a str),
+    /// A name.
+    Name(Name<'a>),
     /// A number as people read it.
     Number(Number),
     /// An address as it stands before a port: one of IPv6 in brackets.
@@ -89,6 +97,29 @@ pub(crate) const fn has_directive(words: &str) -> bool {
     false
 }
 
+impl<'a> Name<'a> {
+    /// One that is known to be plain, or not to be.
+    pub(crate) fn known(text: &'a str, plain: bool) -> Self {
+        Name { text, plain }
+    }
+
+    /// The name itself.
+    pub(crate) fn text(self) -> &'a str {
+        self.text
+    }
+
+    /// Whether it is the same in JSON, and in a header of a response.
+    pub(crate) fn is_plain(self) -> bool {
+        self.plain
+    }
+}
+
+impl<'a> From<&'a str> for Name<'a> {
+    fn from(text: &'a str) -> Self {
+        Name { text, plain: json::is_plain(text) }
+    }
+}
+
 impl Text<'_> {
     /// Words of our own that are known not to need escaping.
     #[inline(always)]
@@ -117,9 +148,13 @@ impl Text<'_> {
         self.escaped(rest);
     }
 
-    fn name(&mut self, name: &str) {
+    fn name(&mut self, name: Name<'_>) {
         self.first_name = self.first_name.min(self.out.len());
-        self.escaped(name);
+        if name.plain {
+            self.out.extend_from_slice(name.text.as_bytes());
+        } else {
+            self.escape(name.text);
+        }
     }
 
     fn mark(&mut self) {
@@ -191,11 +226,18 @@ impl Say for Ours {
     }
 }
 
+impl Say for Name<'_> {
+    #[inline]
+    fn say(&self, text: &mut Text<'_>) {
+        text.name(*self);
+    }
+}
+
 /// A name.
 impl Say for &str {
     #[inline]
     fn say(&self, text: &mut Text<'_>) {
-        text.name(self);
+        text.name(Name::from(*self));
     }
 }
 
