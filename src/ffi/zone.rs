@@ -238,7 +238,7 @@ impl Zone {
         memory: Memory<'static>,
         work: impl FnOnce(Memory<'static>, &mut [u8]) -> T,
     ) -> T {
-        let layout = memory.head().layout();
+        let (at, size) = (memory.ring_at(), memory.head().layout().ring);
         // SAFETY: the pool lies at the start of the zone's memory.
         let pool = unsafe { (*self.0.as_ptr()).shm.addr.cast::<ngx_slab_pool_t>() };
         let _lock = Lock::take(pool);
@@ -246,8 +246,7 @@ impl Zone {
         // process and caller away from it.
         let ring = unsafe {
             let first = std::ptr::from_ref(memory.head()).cast::<u8>().cast_mut();
-            let at = layout.bytes().saturating_sub(layout.ring);
-            slice::from_raw_parts_mut(first.add(at), layout.ring)
+            slice::from_raw_parts_mut(first.add(at), size)
         };
         work(memory, ring)
     }

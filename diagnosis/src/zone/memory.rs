@@ -125,6 +125,12 @@ impl<'m> Memory<'m> {
         self.head
     }
 
+    /// Where the ring is, which stands behind all other parts: so many bytes from the head.
+    pub fn ring_at(&self) -> usize {
+        let head = std::ptr::from_ref(self.head) as usize;
+        (self.steps.as_ptr_range().end as usize).saturating_sub(head)
+    }
+
     /// The place of a peer. An attempt without a peer has an empty name.
     pub fn find(&self, upstream: &[u8], peer: &[u8]) -> Option<Place<'m>> {
         self.find_peer(self.find_upstream(upstream)?, peer)
