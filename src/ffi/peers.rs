@@ -1,7 +1,10 @@
 //! `ngx_http_upstream_rr_peers_t`: nginx's bookkeeping of a group's peers.
 
+mod shared;
 mod state;
 
+pub(super) use shared::Shared;
+pub(crate) use shared::shared_state;
 pub(crate) use state::{fixed_state, states};
 
 use std::mem::offset_of;
@@ -43,7 +46,7 @@ pub(super) fn with_name(name: usize) -> PeerAt {
 /// The peers of a group that stay where they are: all, unless they are shared.
 pub(super) fn fixed(group: &ngx_http_upstream_srv_conf_t) -> Vec<PeerAt> {
     let mut fixed = Vec::new();
-    if let Some(servers) = configured(group).filter(|_| group.shm_zone.is_null()) {
+    if let Some(servers) = configured(group).filter(|_| shared::zone(group).is_none()) {
         // SAFETY: a list that nginx made when it read the configuration.
         unsafe { each(servers, |peer| fixed.push(address(peer))) };
     }
@@ -191,7 +194,7 @@ fn configured(group: &ngx_http_upstream_srv_conf_t) -> Option<*mut ngx_http_upst
     // one has to equal an address before anything is followed.
     unsafe {
         let ours = std::ptr::eq((*peers).name, &group.host);
-        (ours || !group.shm_zone.is_null()).then_some(peers)
+        (ours || shared::zone(group).is_some()).then_some(peers)
     }
 }
 

@@ -17,7 +17,7 @@ use nginx_sys::{
     ngx_http_upstream_t, ngx_int_t,
 };
 
-use super::peers::{self, PeerAt};
+use super::peers::{self, PeerAt, Shared};
 use super::request::Request;
 use super::{hooks, upstream};
 
@@ -41,6 +41,8 @@ struct Group {
     name: String,
     /// Its peers that stay where they are.
     fixed: Vec<PeerAt>,
+    /// The others.
+    shared: Shared,
 }
 
 impl Groups {
@@ -72,7 +74,8 @@ impl Groups {
                 (original, upstream::name_of(group.as_ref()), peers::fixed(group.as_ref()))
             };
             if let Some(init) = init {
-                wrapped.push(Group { at: group.as_ptr() as usize, group, init, name, fixed });
+                let (at, shared) = (group.as_ptr() as usize, Shared::default());
+                wrapped.push(Group { at, group, init, name, fixed, shared });
             }
         }
         wrapped.sort_unstable_by_key(|known| known.at);
@@ -96,6 +99,11 @@ impl Groups {
     /// Whether the peer is one of that group's, and stays where it is.
     pub(super) fn has_fixed(&self, at: usize, peer: PeerAt) -> bool {
         self.find(at).is_some_and(|known| peers::is_fixed(&known.fixed, peer))
+    }
+
+    /// The peers of that group that are in a zone.
+    pub(super) fn shared(&self, at: usize) -> Option<&Shared> {
+        self.find(at).map(|known| &known.shared)
     }
 
     /// Whether there is a group of this name.

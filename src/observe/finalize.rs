@@ -75,7 +75,9 @@ fn note_end(request: Request<'_>, upstream: Upstream<'_>, rc: ngx_int_t, noted: 
 /// peer.free() comes after the line.
 fn add_peer_states(upstream: Upstream<'_>, notes: &mut [Note]) {
     for note in notes.iter_mut() {
-        let peer = peers::fixed_state(upstream, note.peer).filter(|_| note.attempt.peer.is_some());
+        let Some(name) = note.attempt.peer.as_deref() else { continue };
+        let peer = peers::fixed_state(upstream, note.peer);
+        let peer = peer.or_else(|| peers::shared_state(upstream, name));
         note.attempt.peer_state = peer.map(|peer| peer.report());
     }
     let names: Vec<&str> = notes.iter().filter_map(without_state).collect();

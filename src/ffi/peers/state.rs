@@ -62,6 +62,7 @@ pub(crate) fn states(upstream: Upstream<'_>, names: &[&str]) -> Vec<Option<Peer>
             let all = find(servers, MOST, |peer| look(peer, false));
             all.or_else(|| find((*servers).next, MOST, |peer| look(peer, true)));
         }
+        super::shared::look_up(upstream);
     }
     let found = |name: &&str| {
         let name = (end(name.as_bytes()), name.as_bytes());

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use t::diag::{self, assert_in};
-use t::{Gate, Nginx, Upstream, script};
+use t::dns::Answer;
+use t::{Dns, Gate, Nginx, Upstream, script};
 
-use super::group;
+use super::{SOON, group};
 
 /// Guards against states that are another peer's, or those of the past.
 #[test]
@@ -96,27 +97,72 @@ fn a_peer_that_is_back() {
 }
 
 /// Guards against a failed peer that is shown with the numbers of another one that failed for the
-/// same request.
+/// same request; at first all are gone through, later each is found where it was.
 #[test]
 fn each_failed_peer_has_its_own_numbers() {
     for zone in ["", "zone u 64k;"] {
         let ports: Vec<_> = (0..40).map(|_| t::refused_port()).collect();
         let server = |(n, port): (usize, &t::RefusedPort)| {
             let backup = if n % 4 == 3 { " backup" } else { "" };
-            format!("server {} weight={}{backup};", port.addr(), n + 1)
+            format!("server {} max_fails=0 weight={}{backup};", port.addr(), n + 1)
         };
         let servers: String = ports.iter().enumerate().map(server).collect();
         let nginx = Nginx::start(group(&format!("{zone} {servers}")));
-        assert_eq!(nginx.get("/").status, 502);
-        let record = &nginx.wait_json_lines("diag.json", 1)[0];
-        let attempts = record["attempts"].as_array().expect("attempts");
-        assert_eq!(attempts.len(), ports.len());
-        for (n, port) in ports.iter().enumerate() {
-            let of_peer = |attempt: &&Value| attempt["peer"] == port.addr();
-            let state = &attempts.iter().find(of_peer).expect("an attempt")["peer_state"];
-            let numbers = [&state["weight"], &state["backup"], &state["fails"]];
-            assert_eq!(numbers, [&json!(n + 1), &json!(n % 4 == 3), &json!(1)], "{zone} {state}");
+        for before in 0..3 {
+            assert_eq!(nginx.get("/").status, 502);
+            let record = &nginx.wait_json_lines("diag.json", before + 1)[before];
+            let attempts = record["attempts"].as_array().expect("attempts");
+            assert_eq!(attempts.len(), ports.len());
+            for (n, port) in ports.iter().enumerate() {
+                let of_peer = |attempt: &&Value| attempt["peer"] == port.addr();
+                let state = &attempts.iter().find(of_peer).expect("an attempt")["peer_state"];
+                let numbers = [&state["weight"], &state["backup"], &state["fails"]];
+                let wanted = [json!(n + 1), json!(n % 4 == 3), json!(before + 1)];
+                assert_eq!(numbers, wanted.each_ref(), "{zone} {before} {state}");
+            }
         }
         diag::finish(&nginx);
     }
+}
+
+/// Guards against a peer that is taken for the one that was where it is now: nginx gives the memory
+/// of those that a name does not have any more to those that it has.
+#[test]
+fn peers_that_come_and_go() {
+    let [first, second] = [(); 2].map(|()| t::refused_port());
+    let dns = Dns::start([("app.test", Answer::localhost())]);
+    let servers = format!(
+        "zone u 64k; server app.test:{} resolve weight=3 max_fails=0;
+         server {} weight=2 max_fails=0;",
+        first.port(),
+        second.addr()
+    );
+    let conf = group(&servers).http(format!("resolver {} valid=1s ipv6=off;", dns.addr()));
+    if !Nginx::check(&conf).0 {
+        // Before 1.27.3 nginx did not have the parameter.
+        return;
+    }
+    let nginx = Nginx::start(conf);
+    let mut lines = 0;
+    let mut peers = || {
+        assert_eq!(nginx.get("/").status, 502);
+        lines += 1;
+        let record = nginx.wait_json_lines("diag.json", lines)[lines - 1].clone();
+        let attempts = record["attempts"].as_array().cloned().unwrap_or_default();
+        attempts.iter().map(|a| (a["peer"].clone(), a["peer_state"]["weight"].clone())).collect()
+    };
+    for last in [1, 2, 3, 1] {
+        let address = format!("127.0.0.{last}");
+        dns.set("app.test", Answer::A(vec![address.parse().expect("an address")]));
+        let here = (json!(format!("{address}:{}", first.port())), json!(3));
+        t::eventually("nginx asks again", SOON, || {
+            let peers: Vec<(Value, Value)> = peers();
+            for (peer, weight) in &peers {
+                let wanted = if *peer == second.addr() { 2 } else { 3 };
+                assert_eq!(*weight, wanted, "{peer}");
+            }
+            peers.contains(&here).then_some(())
+        });
+    }
+    diag::finish(&nginx);
 }
