@@ -208,18 +208,18 @@ pub(super) unsafe extern "C" fn finalize_other(r: *mut ngx_http_request_t, rc: n
 /// Looks at the end of an upstream request. It is seen twice where another module's function stands
 /// between two hooks.
 fn ended(request: Request<'_>, upstream: Upstream<'_>, rc: ngx_int_t) {
-    let noted = LIVE.load(Ordering::Relaxed) != 0 || observe::gave_up(rc);
-    let noted = noted || guard(false, || observe::answered_in(request));
-    if noted {
+    let failed = LIVE.load(Ordering::Relaxed) != 0 || observe::gave_up(rc);
+    let noted = if failed || guard(false, || observe::answered_in(request)) {
         let finalized = || observe::finalized(request, upstream, rc);
-        let first = guard_or(finalized, || {
+        let noted = guard_or(finalized, || {
             disable(request);
-            true
+            Some(false)
         });
-        if !first {
-            return;
-        }
-    }
+        let Some(noted) = noted else { return };
+        noted
+    } else {
+        false
+    };
     guard((), || observe::count(request, upstream, noted));
 }
 

@@ -40,15 +40,12 @@ pub(crate) fn count_usual(request: Request<'_>, upstream: Upstream<'_>) -> bool 
     true
 }
 
-/// As [`count_usual`], of any kind. `noted`: something may be known of its attempts.
+/// As [`count_usual`], of any kind. `noted`: something is known of its attempts.
 pub(crate) fn count(request: Request<'_>, upstream: Upstream<'_>, noted: bool) {
     let Some(main) = request.main_conf() else { return };
     let Some(memory) = main.memory else { return };
     memory.head().count_request();
-    let known = noted
-        && hooks::with(request, |diagnosis| diagnosis.known(upstream.id()).is_some())
-            .is_ok_and(|known| known == Some(true));
-    if known {
+    if noted {
         count_noted(request, upstream, main);
         return;
     }

@@ -12,31 +12,38 @@ use crate::ffi::{hooks, peers};
 use crate::record::{Final, Group, Note};
 
 /// Called for an upstream request that is watched or in which an error line came, before nginx
-/// redirects to an error page. Whether it is the first time: later ones change nothing.
-pub(crate) fn finalized(request: Request<'_>, upstream: Upstream<'_>, rc: ngx_int_t) -> bool {
+/// redirects to an error page. Whether something is noted of it then; `None` if this was called
+/// before, and nothing is changed.
+pub(crate) fn finalized(
+    request: Request<'_>,
+    upstream: Upstream<'_>,
+    rc: ngx_int_t,
+) -> Option<bool> {
     let known = hooks::with(request, |diagnosis| {
         diagnosis.known(upstream.id()).map(|group| group.ended.is_some())
     });
-    let Ok(known) = known else { return true };
+    let Ok(known) = known else { return Some(false) };
     let ended_before = known.flatten();
     if ended_before == Some(true) {
-        return false;
+        return None;
     }
-    note_end(request, upstream, rc, ended_before.is_some());
-    true
+    Some(note_end(request, upstream, rc, ended_before.is_some()))
 }
 
 /// Notes the end of an upstream request, if it failed. `noted`: something was noted of it before.
-fn note_end(request: Request<'_>, upstream: Upstream<'_>, rc: ngx_int_t, noted: bool) {
+/// Whether something is now.
+fn note_end(request: Request<'_>, upstream: Upstream<'_>, rc: ngx_int_t, noted: bool) -> bool {
     let unexplained = !noted && gave_up(rc) && is_failure(request, upstream, rc);
     if !noted && !unexplained && !answered_in(request) {
-        return;
+        return false;
     }
-    let Some(conf) = request.loc_conf().filter(|_| !request.is_post_action()) else { return };
+    let Some(conf) = request.loc_conf().filter(|_| !request.is_post_action()) else { return false };
     let error = NGX_HTTP_SPECIAL_RESPONSE as ngx_int_t;
     let last = request.states().len().saturating_sub(1);
     let own = request.last_states().len();
+    let mut is_noted = false;
     hooks::update(request, |diagnosis| {
+        is_noted = true;
         let group = diagnosis.group(upstream.id(), || Group::new(request, upstream, conf, own));
         if unexplained {
             let attempt = silent_failure(upstream, conf);
@@ -69,6 +76,7 @@ fn note_end(request: Request<'_>, upstream: Upstream<'_>, rc: ngx_int_t, noted: 
                 || (answered(upstream) && rc == NGX_ERROR as ngx_int_t),
         });
     });
+    is_noted
 }
 
 /// Adds what nginx keeps of the attempts' peers. Only at the end are the failures accounted for:

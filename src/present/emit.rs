@@ -104,7 +104,9 @@ impl<'a> Lines<'a> {
         let Some(conf) = diagnosed.conf().filter(|conf| conf.enabled()) else { return };
         let place = diagnosed.place();
         let parts = diagnosed.parts(place);
-        let Some(record) = Record::new(&parts, &self.desk.arena) else { return };
+        // Large, as others here: looked at where it was made.
+        let record = Record::new(&parts, &self.desk.arena);
+        let Some(record) = &record else { return };
         let json = &mut self.desk.json;
         record.write_to(json);
         json.push(b'\n');
@@ -121,14 +123,14 @@ impl<'a> Lines<'a> {
         });
     }
 
-    fn deliver(self) {
+    fn deliver(&mut self) {
         let mut start = 0;
         for ready in &self.ready {
             let line = self.desk.json.get(start..ready.end).unwrap_or_default();
             start = ready.end;
             ready.deliver(line);
         }
-        self.desk.give_back();
+        std::mem::take(&mut self.desk).give_back();
     }
 }
 

@@ -114,6 +114,7 @@ impl<'a, 'd> Diagnosed<'a, 'd> {
         }
     }
 
+    #[inline(always)]
     fn facts(&self, group: Option<&'d Group>) -> diagnosis::Request<'a>
     where
         'd: 'a,

@@ -44,7 +44,7 @@ impl Ring {
             oldest = oldest.saturating_add(size);
         }
         self.oldest.store(oldest, Ordering::Release);
-        write(ring, next, &length.to_ne_bytes());
+        write_length(ring, next, length.to_ne_bytes());
         write(ring, next.saturating_add(LENGTH as u64), record);
         self.next.store(next.saturating_add(need), Ordering::Release);
         true
@@ -77,8 +77,7 @@ pub fn records(copy: &[u8]) -> Vec<&[u8]> {
 }
 
 fn size_at(ring: &[u8], at: u64, end: u64) -> Option<u64> {
-    let mut length = [0; LENGTH];
-    read(ring, at, &mut length);
+    let length = read_length(ring, at);
     let size = u64::from(u32::from_ne_bytes(length)).saturating_add(LENGTH as u64);
     // Both bounds: positions that are nonsense must end in None, not in a long walk.
     (size <= ring.len() as u64 && at.saturating_add(size) <= end).then_some(size)
@@ -90,6 +89,25 @@ fn place(capacity: usize, at: u64, len: usize) -> (usize, usize) {
     let place = at.checked_rem(capacity as u64).and_then(|place| usize::try_from(place).ok());
     let place = place.unwrap_or(0);
     (place, len.min(capacity.saturating_sub(place)))
+}
+
+/// Most lengths are not cut by the ring's end.
+fn write_length(ring: &mut [u8], at: u64, length: [u8; LENGTH]) {
+    let (place, _) = place(ring.len(), at, LENGTH);
+    match ring.get_mut(place..).and_then(|rest| rest.first_chunk_mut()) {
+        Some(whole) => *whole = length,
+        None => write(ring, at, &length),
+    }
+}
+
+fn read_length(ring: &[u8], at: u64) -> [u8; LENGTH] {
+    let (place, _) = place(ring.len(), at, LENGTH);
+    let whole = ring.get(place..).and_then(|rest| rest.first_chunk());
+    whole.copied().unwrap_or_else(|| {
+        let mut length = [0; LENGTH];
+        read(ring, at, &mut length);
+        length
+    })
 }
 
 fn write(ring: &mut [u8], at: u64, bytes: &[u8]) {
