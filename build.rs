@@ -15,8 +15,9 @@ fn main() {
     if has("http_cache") {
         println!("cargo::rustc-cfg=nginx_http_cache");
     }
-    // ngx_connection_t has `ssl` with either flag (ngx_connection.h).
-    if has("ssl") || has("http_ssl") || has("compat") {
+    // With `compat` alone ngx_connection_t has the pointer, but what it points to is not defined
+    // (ngx_connection.h, ngx_event_openssl.h).
+    if has("ssl") || has("http_ssl") {
         println!("cargo::rustc-cfg=nginx_ssl");
     }
     println!("cargo::rerun-if-env-changed=DEP_NGINX_VERSION_NUMBER");

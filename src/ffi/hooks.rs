@@ -131,7 +131,7 @@ pub(crate) fn hook_finalize(request: Request<'_>, upstream: Upstream<'_>) {
     let u = unsafe { &mut *request.raw().upstream };
     // What passed by peer.init is watched from there. If no hook stands any more, another module's
     // function does, which calls the hook: that one is not the protocol module's.
-    let passed = upstream.has_group() && u.peer.get.is_some();
+    let passed = !u.upstream.is_null() && u.peer.get.is_some();
     let hooked = if passed { watch::is_hooked(u) } else { watch::hook(u) };
     if hooked {
         return;
@@ -186,7 +186,9 @@ unsafe extern "C" fn unusual_end<const AT: usize>(r: *mut ngx_http_request_t, rc
     // SAFETY: by the caller's contract.
     unsafe {
         let request = Request::of_handler(r);
-        ended(request, request.ending_upstream(), rc);
+        if let Some(upstream) = request.upstream() {
+            ended(request, upstream, rc);
+        }
         watch::original::<AT>()(r, rc);
     }
 }
@@ -196,7 +198,7 @@ pub(super) unsafe extern "C" fn finalize_other(r: *mut ngx_http_request_t, rc: n
     // SAFETY: as for finalize().
     unsafe {
         let request = Request::of_handler(r);
-        let upstream = request.ending_upstream();
+        let Some(upstream) = request.upstream() else { return };
         let original = other_original(request, upstream);
         ended(request, upstream, rc);
         if let Some(original) = original {
@@ -208,6 +210,11 @@ pub(super) unsafe extern "C" fn finalize_other(r: *mut ngx_http_request_t, rc: n
 /// Looks at the end of an upstream request. It is seen twice where another module's function stands
 /// between two hooks.
 fn ended(request: Request<'_>, upstream: Upstream<'_>, rc: ngx_int_t) {
+    // A module that calls the hook later, when the request has another upstream request: that has
+    // not ended.
+    if upstream.is_under_way() {
+        return;
+    }
     let failed = LIVE.load(Ordering::Relaxed) != 0 || observe::gave_up(rc);
     let noted = if failed || guard(false, || observe::answered_in(request)) {
         let finalized = || observe::finalized(request, upstream, rc);
@@ -232,7 +239,11 @@ fn other_original(request: Request<'_>, upstream: Upstream<'_>) -> Option<Finali
         // and must not be found, or it would be called for ever.
         Some(originals.swap_remove(at).1)
     });
-    own.or_else(|| watch::other_original(upstream.raw()))
+    // Where that module has put its function in front of the hook again, it has been called.
+    let first = upstream.raw().finalize_request.map(|first| first as usize);
+    let is_left = |function: &Finalize| Some(*function as usize) != first;
+    let module = || watch::other_original(upstream.raw()).filter(is_left);
+    own.filter(is_left).or_else(module)
 }
 
 /// `ngx_http_handler_pt` of the log phase.

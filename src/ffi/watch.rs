@@ -245,17 +245,17 @@ fn is_diagnosed(request: Request<'_>) -> bool {
 static FINALIZES: Known<2> = Known::none();
 const FINALIZE_HOOKS: [Finalize; 2] = [hooks::finalize::<0>, hooks::finalize::<1>];
 
-/// Protocol modules whose function is kept otherwise; nginx has six.
-const MODULES: usize = 16;
+/// How many protocol modules are known; nginx has six.
+const MOST: usize = 16;
 
-/// Addresses of other protocol modules, each with that of its `finalize_request`. Filled from the
+/// Addresses of protocol modules, each with that of its `finalize_request`. Filled from the
 /// start as requests come; this worker's one thread is the only one to use it.
-static OTHERS: [(AtomicUsize, AtomicUsize); MODULES] =
-    [const { (AtomicUsize::new(0), AtomicUsize::new(0)) }; MODULES];
+static MODULES: [(AtomicUsize, AtomicUsize); MOST] =
+    [const { (AtomicUsize::new(0), AtomicUsize::new(0)) }; MOST];
 
 /// The place of a module in the table, or the free one it would take.
 fn place(module: usize) -> Option<&'static (AtomicUsize, AtomicUsize)> {
-    OTHERS.iter().find(|(known, _)| {
+    MODULES.iter().find(|(known, _)| {
         let known = known.load(Ordering::Relaxed);
         known == module || known == 0
     })
@@ -297,7 +297,9 @@ pub(super) fn hook(u: &mut ngx_http_upstream_t) -> bool {
     }
     let Some(current) = u.finalize_request.map(|function| function as usize) else { return false };
     let own = FINALIZES.place(current).and_then(|at| FINALIZE_HOOKS.get(at)).copied();
-    let hook = own.or_else(|| hook_other(u.output.tag as usize, current));
+    // Kept by its module in any case: where other modules come between, a hook finds it by that.
+    let other = hook_other(u.output.tag as usize, current);
+    let hook = own.or(other);
     if let Some(hook) = hook {
         u.finalize_request = Some(hook);
     }

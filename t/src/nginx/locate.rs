@@ -32,15 +32,19 @@ fn named() -> Name {
     Name::choose(None, |key| env::var_os(key)).unwrap_or_else(|e| panic!("{e}"))
 }
 
-/// Compiles a module written in C for the nginx that the environment names, into a directory.
+/// Compiles a module written in C for the nginx that the environment names, with a macro defined, into
+/// a directory.
 ///
 /// # Panics
 /// With what the compiler said, when it refuses.
-pub(super) fn compile(code: &Path, dir: &Path) -> PathBuf {
+pub(super) fn compile(code: &Path, macro_name: &str, dir: &Path) -> PathBuf {
     let nginx = nginx_setup::Nginx::load(named().as_str()).unwrap_or_else(|e| panic!("{e}"));
-    let module = dir.join("module.so");
+    let module = dir.join(format!("{macro_name}.so"));
     let mut cc = Command::new("cc");
-    cc.args(["-shared", "-fPIC", "-Wall", "-Werror"]).arg(code).arg("-o").arg(&module);
+    cc.args(["-shared", "-fPIC", "-Wall", "-Werror", "-D", macro_name])
+        .arg(code)
+        .arg("-o")
+        .arg(&module);
     for dir in nginx.include_dirs() {
         cc.arg("-I").arg(dir);
     }

@@ -82,9 +82,9 @@ impl Nginx {
         (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
     }
 
-    /// Compiles a module in C for the nginx that is tested, into a directory.
-    pub fn compile_module(code: &Path, dir: &Path) -> PathBuf {
-        locate::compile(code, dir)
+    /// Compiles a module in C for the nginx that is tested, with a macro defined, into a directory.
+    pub fn compile_module(code: &Path, macro_name: &str, dir: &Path) -> PathBuf {
+        locate::compile(code, macro_name, dir)
     }
 
     fn start_once(conf: Conf) -> Result<Self, String> {

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use serde_json::Value;
 use t::protocol::{self, Protocol};
-use t::{Nginx, Upstream, diag, script};
+use t::script::End;
+use t::{Conf, Nginx, Upstream, diag, script};
 
 use super::{counts, wait_counts};
 
@@ -64,18 +65,30 @@ fn every_balancer_and_protocol_module_is_counted() {
     }
 }
 
-/// Guards against a request that is counted twice, and against a hook that calls itself for ever,
-/// where another module's function stands in front of the hook when an error line comes.
+/// A configuration with a module that puts a function of its own in front of the hooks.
+fn wrapped(when: &str, locations: &str, dir: &Path) -> Conf {
+    let code = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/counters/wrapping.c");
+    let module = Nginx::compile_module(Path::new(code), when, dir);
+    diag::conf(locations).main(format!("load_module {};", module.display()))
+}
+
+/// Guards against a request that is counted twice, against a hook that calls itself for ever, and
+/// against one that has the other module's function called twice, where that stands in front of the
+/// hook when an error line comes.
 #[test]
 fn hooks_that_another_module_wraps_see_an_end_once() {
     let dir = t::temp_dir();
-    let code = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/counters/wrapping.c");
-    let module = Nginx::compile_module(Path::new(code), dir.path());
     let good = Upstream::tcp(script::ok("good"));
     let dead = t::refused_port();
     let dead_addr = format!("127.0.0.1:{}", dead.port());
     // The two that come first have hooks of their own, and of the rest one is shared.
-    for first in [vec![], vec![protocol::memcached(), protocol::scgi()]] {
+    let others = || vec![protocol::memcached(), protocol::scgi()];
+    for (when, first) in [
+        ("WRAP_AT_INIT", vec![]),
+        ("WRAP_AT_INIT", others()),
+        ("WRAP_AT_GET", vec![]),
+        ("WRAP_AT_GET", others()),
+    ] {
         let mut locations = String::new();
         let others: Vec<Upstream> = first.iter().map(answering).collect();
         for (Protocol { name, location, .. }, up) in first.iter().zip(&others) {
@@ -89,8 +102,7 @@ fn hooks_that_another_module_wraps_see_an_end_once() {
              upstream none {{ server {dead_addr}; }}\n",
             good.addr()
         );
-        let load = format!("load_module {};", module.display());
-        let nginx = Nginx::start(diag::conf(locations).http(groups).main(load));
+        let nginx = Nginx::start(wrapped(when, &locations, dir.path()).http(groups));
         for Protocol { name, .. } in &first {
             assert_eq!(nginx.get(&format!("/{name}")).status, 200, "{name}");
         }
@@ -99,19 +111,43 @@ fn hooks_that_another_module_wraps_see_an_end_once() {
             assert_eq!(nginx.get("/none").status, 502);
         }
         wait_counts(&nginx, "none", &dead_addr, [0, 3, 0]);
-        assert_eq!(counts(&nginx, "app", &dead_addr), [0, 3, 0]);
-        assert_eq!(counts(&nginx, "app", &good.addr()), [3, 0, 0]);
+        assert_eq!(counts(&nginx, "app", &dead_addr), [0, 3, 0], "{when}");
+        assert_eq!(counts(&nginx, "app", &good.addr()), [3, 0, 0], "{when}");
         for up in &others {
-            assert_eq!(counts(&nginx, &up.addr(), &up.addr()), [1, 0, 0]);
+            assert_eq!(counts(&nginx, &up.addr(), &up.addr()), [1, 0, 0], "{when}");
         }
         let totals = &diag::status(&nginx)["totals"];
         let wanted = [6 + first.len(), 3, 3];
         assert_eq!(
             wanted.map(Value::from),
-            ["requests", "failed", "masked"].map(|of| totals[of].clone())
+            ["requests", "failed", "masked"].map(|of| totals[of].clone()),
+            "{when}"
         );
-        nginx.stop();
+        diag::finish(&nginx);
     }
+}
+
+/// Guards against a request that is counted twice, where another module's function came before the
+/// hook with the header of an upstream whose address was made at run time.
+#[test]
+fn hooks_that_another_module_wraps_with_the_header() {
+    let dir = t::temp_dir();
+    let [good, bad] = [200, 502].map(|status| Upstream::tcp(script::status(status)));
+    let cut = Upstream::tcp(script::partial_body(9, "half", End::Fin));
+    let location = |name: &str, up: &Upstream| {
+        format!("location /{name} {{ set $to {}; proxy_pass http://$to; }}\n", up.addr())
+    };
+    let locations =
+        [("good", &good), ("bad", &bad), ("cut", &cut)].map(|(name, up)| location(name, up));
+    let nginx = Nginx::start(wrapped("WRAP_AT_HEADER", &locations.concat(), dir.path()));
+    for (name, status) in [("good", 200), ("bad", 502), ("cut", 200)] {
+        assert_eq!(nginx.get(&format!("/{name}")).status, status, "{name}");
+    }
+    for (up, wanted) in [(&good, [1, 0, 0]), (&bad, [0, 1, 0]), (&cut, [0, 1, 0])] {
+        wait_counts(&nginx, "127.0.0.1", &up.addr(), wanted);
+    }
+    assert_eq!(diag::status(&nginx)["totals"]["requests"], 3);
+    diag::finish(&nginx);
 }
 
 /// An upstream that answers in a protocol.
