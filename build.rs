@@ -15,9 +15,9 @@ fn main() {
     if has("http_cache") {
         println!("cargo::rustc-cfg=nginx_http_cache");
     }
-    // With `compat` alone ngx_connection_t has the pointer, but what it points to is not defined
-    // (ngx_connection.h, ngx_event_openssl.h).
-    if has("ssl") || has("http_ssl") {
+    // Only with this does nginx speak TLS to upstreams; with `compat` alone ngx_connection_t has the
+    // pointer, but what it points to is not defined (ngx_connection.h, ngx_event_openssl.h).
+    if has("http_ssl") {
         println!("cargo::rustc-cfg=nginx_ssl");
     }
     println!("cargo::rerun-if-env-changed=DEP_NGINX_VERSION_NUMBER");
