@@ -31,11 +31,11 @@ pub mod zone;
 
 pub use cause::{Cause, Phase};
 pub use findings::{Context, Evidence, Finding, Findings, findings};
-pub use outcome::{Ending, Origin, Outcome, origin, outcome};
+pub use outcome::{Answer, Ending, Origin, Outcome, origin, outcome};
 pub use proxy_status::proxy_status;
 pub use record::{
-    Answer, Attempt, Attempts, Header, Parts, PeerName, PeerReport, PeerState, Record, Request,
-    Shown, Stamp, Tally, Tcp, text, with_suppressed,
+    Attempt, Attempts, Header, Parts, PeerName, PeerReport, PeerState, Record, Request, Shown,
+    Stamp, Tally, Tcp, text, with_suppressed,
 };
 pub use seconds::Seconds;
 pub use status::{

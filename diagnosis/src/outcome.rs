@@ -69,11 +69,37 @@ pub fn origin(cause: Cause) -> Origin {
     }
 }
 
+/// What became of an error that an upstream answered with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The client got it.
+    Passed,
+    /// The client got an error page in its place (`ngx_http_upstream_intercept_errors`).
+    Replaced,
+    /// nginx tried another server (`ngx_http_upstream_test_next`).
+    Retried,
+    /// The cache had an old response (`proxy_cache_use_stale`).
+    Stale,
+    /// nginx followed the `X-Accel-Redirect` in it.
+    Redirected,
+    /// It was not the client who had asked.
+    ToSubrequest,
+}
+
+impl Answer {
+    /// Whether what the client got has nothing to do with it.
+    fn is_dropped(self) -> bool {
+        matches!(self, Answer::Retried | Answer::Stale | Answer::Redirected)
+    }
+}
+
 /// How the client's request ended, or stands so far.
 #[derive(Clone, Copy, Debug)]
 pub struct Ending {
     /// The cause of the last failed attempt.
     pub cause: Cause,
+    /// What became of the answer, where that is the cause and it is known.
+    pub answer: Option<Answer>,
     /// The status the client got.
     pub status: u16,
     /// The failed attempt was the one that served the client, and its header had been sent.
@@ -92,7 +118,12 @@ pub fn outcome(ending: &Ending) -> Outcome {
     } else if ending.status == CLIENT_CLOSED_REQUEST {
         Outcome::Aborted
     } else if ending.status >= 500 {
-        if ending.cause == Cause::UpstreamResponse { Outcome::Passed } else { Outcome::Failed }
+        let dropped = || ending.answer.is_some_and(Answer::is_dropped);
+        if ending.cause == Cause::UpstreamResponse && !dropped() {
+            Outcome::Passed
+        } else {
+            Outcome::Failed
+        }
     } else if ending.client_gone {
         Outcome::Aborted
     } else {
@@ -108,6 +139,7 @@ mod tests {
     fn outcomes() {
         let end = Ending {
             cause: Cause::ConnectionRefused,
+            answer: None,
             status: 502,
             cut_short: false,
             client_gone: false,
@@ -123,6 +155,11 @@ mod tests {
         let passed = Ending { cause: Cause::UpstreamResponse, ..end };
         assert_eq!(outcome(&passed), Outcome::Passed);
         assert_eq!(outcome(&Ending { status: 200, ..passed }), Outcome::Masked);
+        // What the client got is another server's answer.
+        let retried = Ending { answer: Some(Answer::Retried), status: 500, ..passed };
+        assert_eq!(outcome(&retried), Outcome::Failed);
+        let replaced = Ending { answer: Some(Answer::Replaced), status: 500, ..passed };
+        assert_eq!(outcome(&replaced), Outcome::Passed);
     }
 
     #[test]

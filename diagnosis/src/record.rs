@@ -16,7 +16,7 @@ use crate::cause::{Cause, Phase};
 use crate::errno;
 use crate::findings::{Context, Evidence, Findings, findings};
 use crate::message::Message;
-use crate::outcome::{Origin, Outcome};
+use crate::outcome::{Answer, Origin, Outcome};
 use crate::peer::State;
 use crate::protocol::Mismatch;
 use crate::seconds::Seconds;
@@ -251,17 +251,6 @@ pub struct Attempt {
     pub peer_state: Option<PeerState>,
     /// The attempts on the peer so far, this one included once it has ended.
     pub history: Option<Tally>,
-}
-
-/// What became of an error that an upstream answered with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// The client got it.
-    Passed,
-    /// The client got an error page in its place (`ngx_http_upstream_intercept_errors`).
-    Replaced,
-    /// It was not the client who had asked.
-    ToSubrequest,
 }
 
 /// The attempts of a request: most have one or two.

@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 
 use super::{answered_error, told_by_location};
 use crate::ffi::request::Request;
-use crate::ffi::upstream::{State, UpstreamId};
+use crate::ffi::upstream::{State, Upstream, UpstreamId};
 use crate::record::{Diagnosis, Group, Note};
 
 /// The attempts of one request, in order.
@@ -286,15 +286,35 @@ fn complete(shown: &mut Shown<'_>, state: &State, request: Request<'_>, place: &
 /// What becomes of an error that the upstream answered with. `None` where that is not known: nothing
 /// was noted at the time, and since then there was an error page.
 fn answer(request: Request<'_>, place: &Place<'_>) -> Option<Answer> {
+    let next = request.states().get(place.at.saturating_add(1));
+    if next.is_some_and(|next| !next.is_separator()) {
+        return Some(Answer::Retried);
+    }
     if !request.is_main() {
         return Some(Answer::ToSubrequest);
     }
-    let goes_on = || request.upstream().is_some_and(|upstream| upstream.is_under_way());
-    match place.group.and_then(|group| group.ended) {
-        // With a status and nothing sent nginx makes an answer of its own.
-        Some(ended) if ended.status.is_some() && !ended.cut_short => Some(Answer::Replaced),
-        None if request.is_on_error_page() && !goes_on() => None,
-        _ => Some(Answer::Passed),
+    // Without a group it is the upstream request that the location tells of.
+    let of_it = |upstream: &Upstream<'_>| place.group.is_none_or(|g| g.upstream == upstream.id());
+    let upstream = request.upstream().filter(of_it);
+    let ended = place.group.and_then(|group| group.ended);
+    let sent = match ended {
+        Some(ended) => ended.cut_short,
+        None => upstream.is_some_and(|upstream| upstream.header_sent()),
+    };
+    if sent {
+        return Some(Answer::Passed);
+    }
+    if upstream.is_some() && request.is_cached() {
+        return Some(Answer::Stale);
+    }
+    match ended {
+        // With a status nginx makes an answer of its own.
+        Some(ended) if ended.status.is_some() => Some(Answer::Replaced),
+        Some(_) => Some(Answer::Redirected),
+        // Its header is about to be sent.
+        None if upstream.is_some_and(|upstream| upstream.is_under_way()) => Some(Answer::Passed),
+        None if request.is_on_error_page() => None,
+        None => Some(Answer::Redirected),
     }
 }
 

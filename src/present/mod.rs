@@ -58,6 +58,10 @@ impl<'a, 'd> Diagnosed<'a, 'd> {
         };
         let outcome = diagnosis::outcome(&Ending {
             cause,
+            answer: match cause {
+                Cause::UpstreamResponse => assembled.failed().and_then(|failed| failed.answer),
+                _ => None,
+            },
             status,
             cut_short: assembled.cut_short(),
             client_gone: request.client_gone(),

@@ -41,44 +41,97 @@ fn an_error_page_elsewhere() {
 }
 
 /// Guards against an answer being said to have been passed on of which the client got nothing: an
-/// error page took its place, with its status or another, or a subrequest had asked.
+/// error page took its place, with its status or another, a subrequest had asked, or nginx went on to
+/// another server or location. Those leave the client with an error that is not the upstream's own.
 #[test]
 fn what_became_of_the_answer() {
     let up = Upstream::tcp(script::status(503));
-    let nginx = Nginx::start(diag::conf(format!(
-        "proxy_intercept_errors on;
+    let other = Upstream::tcp(script::status(500));
+    let good = Upstream::tcp(script::ok("fine"));
+    let handing = Upstream::tcp(script::raw(
+        "HTTP/1.1 503 Scripted\r\nX-Accel-Redirect: /local/x\r\nContent-Length: 0\r\n\r\n",
+    ));
+    let groups = [("failing", other.addr()), ("served", good.addr())];
+    let groups = groups.map(|(name, next)| {
+        format!("upstream {name} {{ server {}; server {next} backup; }}", up.addr())
+    });
+    let nginx = Nginx::start(
+        diag::conf(format!(
+            "proxy_intercept_errors on;
          location /passed {{ proxy_pass http://{0}; }}
          location /page {{ error_page 503 /50x; proxy_pass http://{0}; }}
          location /other {{ error_page 503 =502 /50x; proxy_pass http://{0}; }}
          location /fine {{ error_page 503 =200 /50x; proxy_pass http://{0}; }}
          location /50x {{ return 200 sorry; }}
          location /auth {{ auth_request /check; root {{prefix}}; }}
-         location = /check {{ internal; proxy_pass http://{0}; }}",
-        up.addr()
-    )));
-    for (n, (uri, status, summary, advice)) in [
-        ("/passed", 503, ".", ": nginx passed its answer on."),
+         location = /check {{ internal; proxy_pass http://{0}; }}
+         proxy_next_upstream http_503;
+         location /failing {{ proxy_pass http://failing; }}
+         location /served {{ proxy_pass http://served; }}
+         location /handing {{ proxy_pass http://{1}; }}
+         location ~ ^/variable(.*) {{ set $to {1}; proxy_pass http://$to; }}
+         location /local {{ return 500; }}",
+            up.addr(),
+            handing.addr(),
+        ))
+        .http(groups.concat()),
+    );
+    let (passed, failed, masked) = ("passed", "failed", "masked");
+    for (n, (uri, status, outcome, summary, advice)) in [
+        ("/passed", 503, passed, ".", ": nginx passed its answer on."),
+        (
+            "/failing",
+            500,
+            failed,
+            ". The client got 500.",
+            "; nginx went on to another server (proxy_next_upstream).",
+        ),
+        (
+            "/served",
+            200,
+            masked,
+            ". The client was served all the same.",
+            "; nginx went on to another server (proxy_next_upstream).",
+        ),
+        (
+            "/handing",
+            500,
+            failed,
+            ". The client got 500.",
+            "; nginx followed the X-Accel-Redirect in it.",
+        ),
+        (
+            "/variable",
+            500,
+            failed,
+            ". The client got 500.",
+            "; nginx followed the X-Accel-Redirect in it.",
+        ),
         (
             "/page",
             503,
+            passed,
             ". The client got an error page in its place.",
             "; the client got an error_page in its place (proxy_intercept_errors).",
         ),
         (
             "/other",
             502,
+            passed,
             ". The client got 502.",
             "; the client got an error_page in its place (proxy_intercept_errors).",
         ),
         (
             "/fine",
             200,
+            masked,
             ". The client was served all the same.",
-            "; the client got another answer (an error_page, or another server's).",
+            "; the client got an error_page in its place (proxy_intercept_errors).",
         ),
         (
             "/auth",
             500,
+            passed,
             ".",
             "; it answered a subrequest of nginx's (auth_request, mirror, an include), not the client.",
         ),
@@ -89,7 +142,9 @@ fn what_became_of_the_answer() {
         assert_eq!(nginx.get(uri).status, status, "{uri}");
         let record = nginx.wait_json_lines("diag.json", n + 1).remove(n);
         assert_eq!(record["cause"], "upstream_response", "{uri}");
-        assert_eq!(record["summary"], format!("{} answered 503 itself{summary}", up.addr()));
+        assert_eq!(record["outcome"], outcome, "{uri}");
+        let peer = record["attempts"][0]["peer"].as_str().unwrap();
+        assert_eq!(record["summary"], format!("{peer} answered 503 itself{summary}"), "{uri}");
         let wanted = format!("Look at the upstream's own log for the 503{advice}");
         assert_eq!(record["advice"], wanted, "{uri}");
     }

@@ -4,10 +4,9 @@ use super::phrase::{Address, Ours, Phrase, Quoted, Word, parts, say};
 use super::quoted::{self, Refusal};
 use super::{Facts, LONGEST, buffer};
 use crate::cause::{Cause, Phase};
-use crate::outcome::Outcome;
+use crate::outcome::{Answer, Outcome};
 use crate::peer::State;
 use crate::protocol::{self, Mismatch};
-use crate::record::Answer;
 use crate::tls;
 use crate::zone::worked_on;
 
@@ -114,18 +113,21 @@ fn particular<'a>(facts: &Facts<'_, 'a>) -> Option<Phrase<'a>> {
         Cause::NoLiveUpstreams => return taken_out(facts),
         Cause::UpstreamResponse => {
             let then = match (facts.outcome, failed.answer) {
-                (Outcome::Aborted, _) => "",
+                (Outcome::Aborted, _) | (_, None) => "",
                 (_, Some(Answer::ToSubrequest)) => {
                     "; it answered a subrequest of nginx's (auth_request, mirror, an include), not the client"
-                }
-                (Outcome::Masked, _) => {
-                    "; the client got another answer (an error_page, or another server's)"
                 }
                 (_, Some(Answer::Replaced)) => {
                     "; the client got an error_page in its place (proxy_intercept_errors)"
                 }
+                (_, Some(Answer::Retried)) => {
+                    "; nginx went on to another server (proxy_next_upstream)"
+                }
+                (_, Some(Answer::Stale)) => {
+                    "; nginx had an old response in its cache (proxy_cache_use_stale)"
+                }
+                (_, Some(Answer::Redirected)) => "; nginx followed the X-Accel-Redirect in it",
                 (_, Some(Answer::Passed)) => ": nginx passed its answer on",
-                (_, None) => "",
             };
             let status = u64::from(failed.status?);
             say![facts.arena, "Look at the upstream's own log for the ", status, Ours(then), "."]

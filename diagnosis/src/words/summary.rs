@@ -7,9 +7,9 @@ use super::numbers::Number::{Count, Hundredths};
 use super::phrase::{Ours, Part, Phrase, Quoted, Say, Word, parts, say};
 use super::{Facts, quoted};
 use crate::cause::{Cause, Phase};
-use crate::outcome::Outcome;
+use crate::outcome::{Answer, Outcome};
 use crate::peer::State;
-use crate::record::{Answer, Header};
+use crate::record::Header;
 use crate::seconds::Seconds;
 use crate::tls;
 use crate::zone::{idle, since_sent, worked_on};
@@ -45,6 +45,9 @@ fn served<'a>(facts: &Facts<'_, 'a>) -> Option<Phrase<'a>> {
             Some(say![facts.arena, " The client was served all the same."])
         }
         (Outcome::Masked, status) => {
+            Some(say![facts.arena, " The client got ", u64::from(status), "."])
+        }
+        (Outcome::Failed, status) if facts.cause == Cause::UpstreamResponse => {
             Some(say![facts.arena, " The client got ", u64::from(status), "."])
         }
         (Outcome::Passed, status) if facts.failed.answer == Some(Answer::Replaced) => {

@@ -78,6 +78,10 @@ fn failures_hidden_by_stale_responses() {
             &json!({"uri": "/page", "status": status, "outcome": outcome, "attempts": attempts}),
         )
         .in_header(&response);
+        if cause == "upstream_response" && status == 200 {
+            let advice = seen.record["advice"].as_str().expect("advice");
+            assert!(advice.ends_with("(proxy_cache_use_stale)."), "{advice}");
+        }
         if status == 200 {
             let got = (response.text(), response.header("X-Cache"));
             assert_eq!(got, ("old".to_owned(), Some("STALE")), "{cause}");

@@ -1,7 +1,7 @@
 //! What became of it: what the client got, where that is no gateway's error.
 
 use super::*;
-use crate::record::Answer;
+use crate::outcome::Answer;
 
 /// An upstream that answered 503 itself.
 fn answered(outcome: Outcome, status: u16, answer: Option<Answer>) -> (String, String) {
@@ -16,10 +16,7 @@ fn what_the_client_got() {
     assert_eq!(advice, "Look at the upstream's own log for the 503: nginx passed its answer on.");
     let (summary, advice) = answered(Outcome::Masked, 404, None);
     assert_eq!(summary, "10.0.3.7:8080 answered 503 itself. The client got 404.");
-    assert_eq!(
-        advice,
-        "Look at the upstream's own log for the 503; the client got another answer (an error_page, or another server's)."
-    );
+    assert_eq!(advice, "Look at the upstream's own log for the 503.");
     let masked = |status| answered(Outcome::Masked, status, None).0;
     assert!(masked(206).ends_with(" The client was served all the same."));
     assert_eq!(masked(0), "10.0.3.7:8080 answered 503 itself.");
@@ -56,6 +53,24 @@ fn an_answer_that_the_client_did_not_get() {
             advice,
             "Look at the upstream's own log for the 503; it answered a subrequest of nginx's (auth_request, mirror, an include), not the client."
         );
+    }
+}
+
+/// Guards against an answer being said to have been passed on where nginx had something else for the
+/// client.
+#[test]
+fn an_answer_that_nginx_did_without() {
+    for (answer, then) in [
+        (Answer::Retried, "nginx went on to another server (proxy_next_upstream)."),
+        (Answer::Stale, "nginx had an old response in its cache (proxy_cache_use_stale)."),
+        (Answer::Redirected, "nginx followed the X-Accel-Redirect in it."),
+    ] {
+        let (summary, advice) = answered(Outcome::Failed, 500, Some(answer));
+        assert_eq!(summary, "10.0.3.7:8080 answered 503 itself. The client got 500.");
+        assert_eq!(advice, format!("Look at the upstream's own log for the 503; {then}"));
+        let (summary, masked) = answered(Outcome::Masked, 200, Some(answer));
+        assert!(summary.ends_with(" The client was served all the same."), "{summary}");
+        assert_eq!(masked, advice);
     }
 }
 
