@@ -197,10 +197,11 @@ pub struct Attempt {
     pub peer: Option<PeerName>,
     /// The address itself: not of a unix socket, nor where nginx had given the peer back.
     pub address: Option<SocketAddr>,
-    /// Why it failed; none for a good one, and where that was not to be diagnosed.
+    /// Why it failed; none for a good one, and for one that was not diagnosed.
     pub cause: Option<Cause>,
-    /// It failed, or was answered with an error of the upstream's own, where that was not to be
-    /// diagnosed: without this it would look like a good one.
+    /// It failed, or was answered with an error of the upstream's own, and was not diagnosed: without
+    /// this it would look like a good one. That need not be for the setting of its location, which
+    /// is not known any more after a redirect.
     pub undiagnosed: bool,
     /// The phase it failed in.
     pub phase: Option<Phase>,
