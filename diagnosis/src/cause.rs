@@ -97,7 +97,7 @@ causes! {
         "Ask the server named in \"resolver\" for the name (dig @server name): it refuses or fails for this zone.";
     NoLiveUpstreams = "no_live_upstreams", Some(Select), "destination_unavailable",
         "nginx had no server of the group left to try: each is down, was taken out after failures or had been tried",
-        "Find what took the servers out: the failures just before this one. Servers return after their fail_timeout.";
+        "Find what took the servers out: failures just before this one, or a 500 or 429 where proxy_next_upstream has http_500 or http_429. Servers return after their fail_timeout.";
     MaxConnsReached = "max_conns_reached", Some(Select), "connection_limit_reached",
         "every server of the group that is not down or out already has max_conns connections",
         "Raise max_conns, add servers, or find why the upstream holds connections for so long.";

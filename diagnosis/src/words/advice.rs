@@ -27,6 +27,13 @@ const KILLED_OR_BETWEEN: &str = "Look for a crash or a worker that was killed (o
 const REFUSED_UNIX: &str = "The file is there and nobody listens: start the upstream (ss -lx lists who listens), or, if the \
      file is no socket (ls -l), correct the path.";
 
+/// As the table has it, of servers that the sentence does not name.
+const REFUSED_EACH: &str = "See on the host of each whether the process runs and listens on its address and port (ss -ltn).";
+
+/// What took servers out is their answer; the error of this request is nginx's.
+const ANSWERED_EACH: &str = "That is a 502, 503 or 504 of the upstream's own, which proxy_next_upstream takes for a failure: look \
+     at the upstream's log.";
+
 /// What to do first, in two lines at most: by the strongest finding that tells, else by the cause
 /// and what was seen of it.
 ///
@@ -247,27 +254,42 @@ fn taken_out<'a>(facts: &Facts<'_, 'a>) -> Option<Phrase<'a>> {
     let mut out = facts.peers.iter().filter(|peer| peer.state == State::Unavailable);
     let first = out.next()?;
     let cause = first.last_cause?;
-    if out.clone().any(|peer| peer.last_cause != Some(cause)) {
+    if out.clone().any(|peer| peer.last_cause.is_none()) {
         return None;
     }
-    let were = if out.next().is_some() { "The servers were" } else { "The server was" };
+    if out.clone().any(|peer| peer.last_cause != Some(cause)) {
+        return Some(say![
+            facts.arena,
+            "Find what took the servers out: the failures just before this one. Servers return after their fail_timeout."
+        ]);
+    }
+    let number = out.count().saturating_add(1);
+    let all = number == facts.peers.len();
+    let were = match (number, all) {
+        (1, true) => say![facts.arena, "The server was"],
+        (1, false) => say![facts.arena, "One server was"],
+        (_, true) => say![facts.arena, "The servers were"],
+        (_, false) => say![facts.arena, number as u64, " servers were"],
+    };
     let unix = facts.peers.iter().all(|peer| peer.peer.starts_with("unix:"));
     let row = match cause {
         Cause::ConnectionRefused if unix => REFUSED_UNIX,
+        Cause::ConnectionRefused => REFUSED_EACH,
+        Cause::UpstreamResponse => ANSWERED_EACH,
         _ => cause.row().advice,
     };
     // What is around them, and what directives of another module are longer.
-    let length = row.len().saturating_add(cause.slug().len()).saturating_add(38);
+    let length = row.len().saturating_add(cause.slug().len()).saturating_add(40);
     if length <= LONGEST {
         let advice = ask(facts, cause).unwrap_or_else(|| say![facts.arena, Ours(row)]);
         let slug = Word(cause.slug());
-        let whole = say![facts.arena, Ours(were), " taken out by ", slug, ". ", advice];
+        let whole = say![facts.arena, were, " taken out by ", slug, ". ", advice];
         return Some(whole.for_module(facts.arena, facts.module));
     }
     // What to do about it has no room, and stands in their records.
     Some(say![
         facts.arena,
-        Ours(were),
+        were,
         " taken out by ",
         Word(cause.slug()),
         ": look at the records of that just before this one. Servers return after their fail_timeout."
