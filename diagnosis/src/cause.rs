@@ -160,7 +160,7 @@ causes! {
         "Set keepalive_timeout in the upstream block below the upstream's own keep-alive timeout, or raise the upstream's.";
     ClosedBeforeResponse = "closed_before_response", Some(Header), "connection_terminated",
         "{peer} closed the connection without sending a byte",
-        "Look for a crash, a worker that was killed or a timeout of its own in the upstream's log at that moment; a port that wants TLS closes like this too.";
+        "Look for a crash, a worker that was killed or a timeout of its own in the upstream's log at that moment; if it has never answered, the port may want TLS.";
     ClosedInHeader = "closed_in_header", Some(Header), "http_response_incomplete",
         "{peer} closed the connection in the middle of the response header",
         "Look for a crash or a killed worker in the upstream's log at that moment: out of memory (dmesg or journalctl -k), SIGKILL by its supervisor, a segfault.";

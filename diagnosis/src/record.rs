@@ -237,6 +237,9 @@ pub struct Attempt {
     /// TLS or HTTP/2 is spoken on the connection: what the kernel received last can be an alert or
     /// a frame of theirs, sent before the close.
     pub framed: bool,
+    /// Where TLS is spoken on the connection: whether nginx is to tell the upstream the name of the
+    /// server (`proxy_ssl_server_name`).
+    pub server_name: Option<bool>,
     /// The kernel knows that all of the request has arrived at the peer's, which is not to say that
     /// a process has read it; or that it has not.
     pub arrived: Option<bool>,

@@ -1,5 +1,7 @@
 //! `ngx_http_upstream_t` and `ngx_http_upstream_state_t`.
 
+mod tls;
+
 use std::borrow::Cow;
 use std::hint;
 use std::net::SocketAddr;
@@ -118,35 +120,6 @@ impl<'a> Upstream<'a> {
     /// Bytes sent on the connection (`connection->sent`).
     pub(crate) fn bytes_sent(&self) -> Option<u64> {
         self.connection().and_then(|connection| u64::try_from(connection.sent).ok())
-    }
-
-    /// Whether the connection speaks TLS, and if so, whether the handshake is complete.
-    #[cfg(nginx_ssl)]
-    pub(crate) fn tls_handshaked(&self) -> Option<bool> {
-        let ssl = self.connection()?.ssl;
-        // SAFETY: NULL, or the connection's TLS state, which lives as long as the connection.
-        unsafe { ssl.as_ref() }.map(|ssl| ssl.handshaked() != 0)
-    }
-
-    /// Whether TLS failed on the connection: nginx sets `no_send_shutdown` before it logs a failure
-    /// of the handshake, of a read or of a write (`ngx_event_openssl.c`).
-    #[cfg(nginx_ssl)]
-    pub(crate) fn tls_failed(&self) -> bool {
-        // SAFETY: as in tls_handshaked().
-        let ssl = self.connection().and_then(|connection| unsafe { connection.ssl.as_ref() });
-        ssl.is_some_and(|ssl| ssl.no_send_shutdown() != 0)
-    }
-
-    /// As with TLS, in an nginx that was built without.
-    #[cfg(not(nginx_ssl))]
-    pub(crate) fn tls_failed(&self) -> bool {
-        false
-    }
-
-    /// As with TLS, in an nginx that was built without.
-    #[cfg(not(nginx_ssl))]
-    pub(crate) fn tls_handshaked(&self) -> Option<bool> {
-        None
     }
 
     /// `u->request_sent`.

@@ -280,8 +280,9 @@ fn attempt(
         attempt.waited = waited.map(Seconds::Millis);
     }
     attempt.tcp = tcp;
+    attempt.server_name = upstream.tls_handshaked().and_then(|_| upstream.tells_server_name());
     attempt.framed =
-        upstream.tls_handshaked().is_some() || matches!(seen.module, Some("grpc" | "proxy_v2"));
+        attempt.server_name.is_some() || matches!(seen.module, Some("grpc" | "proxy_v2"));
     attempt.header = header(upstream, seen, failure);
     attempt.tls = match failure.kind {
         Some(Kind::Tls) => {

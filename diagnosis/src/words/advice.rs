@@ -1,5 +1,7 @@
 //! What to do first.
 
+mod closes;
+
 use super::phrase::{Address, Ours, Phrase, Quoted, Word, parts, say};
 use super::quoted::{self, Refusal};
 use super::{Facts, LONGEST, buffer};
@@ -8,20 +10,6 @@ use crate::outcome::{Answer, Outcome};
 use crate::peer::State;
 use crate::protocol::{self, Mismatch};
 use crate::tls;
-use crate::zone::worked_on;
-
-/// The upstream closed a reused connection some time after the request was sent, and had not read
-/// it: a busy event loop comes to its timers late.
-const NOT_READ: &str = "The upstream had not read the request: it was too busy until its keep-alive timeout closed the \
-     connection (set keepalive_timeout in the upstream block below that), or it was stopped.";
-
-/// It had been at the request for a while.
-const KILLED: &str = "Look for a crash, a worker that was killed (out of memory: dmesg or journalctl -k; SIGKILL by its \
-     supervisor; a segfault) or a timeout of its own in the upstream's log at that moment.";
-
-/// As above, with a network between.
-const KILLED_OR_BETWEEN: &str = "Look for a crash or a worker that was killed (out of memory: dmesg, journalctl -k; by its \
-     supervisor; a segfault) in the upstream's log at that moment, or a device between that resets.";
 
 /// That it is a socket is not known: `connect` says the same of every other file.
 const REFUSED_UNIX: &str = "The file is there and nobody listens: start the upstream (ss -lx lists who listens), or, if the \
@@ -50,29 +38,9 @@ fn particular<'a>(facts: &Facts<'_, 'a>) -> Option<Phrase<'a>> {
     let failed = facts.failed;
     let text = match facts.cause {
         Cause::HeaderTooBig => return Some(buffer::advice(facts.arena, failed.header.as_ref()?)),
-        Cause::KeepaliveRace => {
-            worked_on(failed)?;
-            // It resets what it has not read (RFC 1122, section 4.2.2.13). PHP never reads what
-            // ends the request.
-            if failed.errno.is_some() && facts.module != Some("fastcgi") {
-                return Some(say![facts.arena, Ours(NOT_READ)]);
-            }
-            say![facts.arena, Ours(KILLED)]
-        }
-        // A port that wants TLS closes at once.
-        Cause::ClosedBeforeResponse => {
-            worked_on(failed)?;
-            say![facts.arena, Ours(KILLED)]
-        }
-        Cause::ConnectionReset if matches!(failed.phase, Some(Phase::Send | Phase::Header)) => {
-            let worked_on = worked_on(failed);
-            if facts.is_unix() {
-                say![facts.arena, Ours(KILLED)]
-            } else {
-                worked_on?;
-                say![facts.arena, Ours(KILLED_OR_BETWEEN)]
-            }
-        }
+        Cause::KeepaliveRace => closes::reused(facts)?,
+        Cause::ClosedBeforeResponse => closes::closed(facts)?,
+        Cause::ConnectionReset => closes::reset(facts)?,
         Cause::ConnectionRefused if facts.is_unix() => say![facts.arena, Ours(REFUSED_UNIX)],
         Cause::ConnectionTimedOut => say![
             facts.arena,
@@ -226,6 +194,10 @@ fn mismatch<'a>(facts: &Facts<'_, 'a>) -> Option<Phrase<'a>> {
         Some("proxy_pass") if facts.module == Some("proxy_v2") => say![
             facts.arena,
             "Set proxy_http_version 1.1: the upstream does not speak HTTP/2 on this port."
+        ],
+        Some("proxy_pass") if facts.module == Some("grpc") && failed.server_name.is_some() => say![
+            facts.arena,
+            "Turn HTTP/2 on for that port (h2 in ALPN), or use proxy_pass https://: the upstream answered in HTTP/1, over TLS."
         ],
         // A port for TLS can answer in the clear: nginx's does, and does not say why.
         Some("proxy_pass") if facts.module == Some("grpc") => say![

@@ -5,7 +5,7 @@ mod outcomes;
 use super::*;
 use crate::cause::Phase;
 use crate::findings::{Context, Evidence, findings};
-use crate::record::{Header, PeerName, Tcp};
+use crate::record::{Header, PeerName, Tally, Tcp};
 use crate::seconds::Seconds;
 use crate::zone::{Closes, Cluster, Past};
 

@@ -198,7 +198,7 @@ pub(crate) fn groups() -> Vec<Row> {
         let peers = json!([{"peer": "{addr}", "state": "unavailable"}, {"state": "down"}]);
         let row = none(what, speaks, "", "server 127.0.0.1:9 down;", peers);
         Row { before: Before::Answer(502), ..row }
-            .says("", "The server was taken out by connection_refused. See")
+            .says("", "One server was taken out by connection_refused. See")
     };
     let full = |what, speaks, group: &'static str| {
         let row = row(what, speaks, tcp(script::silent())).group(group);

@@ -263,6 +263,11 @@ pub(crate) fn behind() -> Vec<Row> {
             let http = protocol::http();
             let silent =
                 |bytes: &[u8]| tcp(server().over(sends(&http, bytes, crate::peer::End::Wait)));
+            let old = |_: usize, conn: &mut Conn| {
+                if t::h2::read_only(conn) {
+                    conn.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
+                }
+            };
             let cut = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\npart";
             let gone = |what, peer| {
                 row(what, peer)
@@ -282,7 +287,11 @@ pub(crate) fn behind() -> Vec<Row> {
                     .shows(json!({"bytes_received": 0, "header": null, "tls": null}))
             };
             vec![
-                gone("closed at once", tcp(server().over(script::close_at_once()))),
+                // Guards against a port being suspected to want the TLS that it speaks.
+                gone("closed at once", tcp(server().over(script::close_at_once()))).says(
+                    "",
+                    "Look for a crash, a worker that was killed or a timeout of its own in",
+                ),
                 gone("closed with a farewell", tcp(server().over(good_bye(b"")))),
                 row(
                     "closed in the header",
@@ -319,6 +328,11 @@ pub(crate) fn behind() -> Vec<Row> {
                     "body",
                     &[ETIMEDOUT],
                 ),
+                // Guards against TLS being proposed where it is spoken already.
+                crate::row::row(format!("HTTP/1, {name}"), "grpcs", tcp(server().over(old)))
+                    .with(directive.replace("proxy_", "grpc_"))
+                    .failed("protocol_mismatch", "header", &[])
+                    .says("{addr} speaks HTTP/1, not HTTP/2.", "Turn HTTP/2 on for that port"),
                 raced("closed on reuse", End::Fin),
                 raced("reset on reuse", End::Rst),
             ]

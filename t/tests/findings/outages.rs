@@ -50,7 +50,7 @@ fn away_and_back() {
     // What it says of the failure is that of the cause: it may have nothing to do with it.
     seen.advises(
         "restarted",
-        "Look for a crash, a worker that was killed or a timeout of its own in the upstream's log at that moment; a port that wants TLS closes like this too.",
+        "Look for a crash, a worker that was killed or a timeout of its own in the upstream's log at that moment.",
     );
     assert_eq!(seen.codes(), ["restarted", "single_server"]);
     diag::finish(&nginx);

@@ -44,9 +44,6 @@ fn closes_and_resets() {
         case(Cause::ClosedBeforeResponse, attempt()).summary(),
         "10.0.3.7:8080 closed the connection without sending a byte."
     );
-    // A port that wants TLS closes at once; what was worked on did not.
-    let at_once = case(Cause::ClosedBeforeResponse, with_tcp(9, 199));
-    assert!(at_once.advice().contains("a port that wants TLS"));
     assert_eq!(case(Cause::ClosedBeforeResponse, with_tcp(9, 2_000)).advice(), killed);
     let header =
         Some(Header { size: 17, exact: false, limit: 4_096, reserved: 0, directive: None });
@@ -59,6 +56,56 @@ fn closes_and_resets() {
         case(Cause::ResponseTruncated, cut).summary(),
         "10.0.3.7:8080 closed the connection before the body was complete, after 4711 bytes of the response (ECONNRESET)."
     );
+}
+
+fn known(ok: u64) -> Option<Tally> {
+    Some(Tally { ok, failed: 1, last_ok: None, consecutive_failures: 1 })
+}
+
+/// Guards against a port being suspected to want TLS that has it, has answered without, or is none;
+/// and against that being left out where it is the usual reason.
+#[test]
+fn a_port_that_wants_tls() {
+    for (cause, phase) in [
+        (Cause::ClosedBeforeResponse, Phase::Header),
+        (Cause::ConnectionReset, Phase::Header),
+        (Cause::ConnectionReset, Phase::Send),
+    ] {
+        let first = || Attempt {
+            phase: Some(phase),
+            bytes_received: Some(0),
+            history: known(0),
+            ..with_tcp(9, 1)
+        };
+        let said = |module, failed| Case { module, ..case(cause, failed) }.advice();
+        for (module, begins) in [
+            ("proxy", "If the port is for TLS, use https:// in proxy_pass; else "),
+            ("grpc", "If the port is for TLS, use grpcs:// in grpc_pass; else "),
+            ("uwsgi", "If the port is for TLS, use suwsgi:// in uwsgi_pass; else "),
+        ] {
+            let said = said(module, first());
+            assert!(said.starts_with(begins) && said.len() <= LONGEST, "{said}");
+        }
+        let over_tls = Attempt { server_name: Some(false), ..first() };
+        let answered = Attempt { history: known(1), ..first() };
+        let unix = Attempt { peer: Some("unix:/run/a.sock".into()), ..first() };
+        let unknown = Attempt { history: None, ..first() };
+        for said in [
+            said("proxy", over_tls),
+            said("proxy", answered),
+            said("proxy", unix),
+            said("fastcgi", first()),
+        ] {
+            assert!(!said.contains("TLS"), "{said}");
+        }
+        assert!(!said("proxy", unknown).starts_with("If the port"));
+        // What was worked on was understood.
+        let late = Attempt { tcp: with_tcp(9, 2_000).tcp, ..first() };
+        assert!(phase == Phase::Send || !said("proxy", late).contains("TLS"));
+        // So was what was answered in part.
+        let begun = Attempt { bytes_received: Some(9), ..first() };
+        assert!(cause != Cause::ConnectionReset || !said("proxy", begun).contains("TLS"));
+    }
 }
 
 /// Guards against a killed worker being told as a reset, without saying that it had been at work;
@@ -106,6 +153,9 @@ fn resets_in_the_middle_of_a_request() {
         case(Cause::ConnectionReset, sending).summary(),
         "10.0.3.7:8080 reset the connection when 81920 bytes of the request had been sent (ECONNRESET)."
     );
+    let sending = Attempt { phase: Some(Phase::Send), ..reset(with_tcp(9, 2)) };
+    let said = case(Cause::ConnectionReset, sending).advice();
+    assert!(said.contains("refuses a large body"), "{said}");
     // PHP leaves a part of every request unread: a reset of a reused connection is no sign of that.
     let kept = Case { module: "fastcgi", ..case(Cause::KeepaliveRace, unix(3_412)) };
     assert!(kept.advice().starts_with("Look for a crash, a worker that was killed"));

@@ -73,6 +73,17 @@ fn a_port_of_something_else() {
     }
 }
 
+/// Guards against TLS being proposed where it is spoken already: then the port has no HTTP/2.
+#[test]
+fn http1_behind_a_handshake() {
+    let mut grpcs = got(b"HTTP/1.1 400 Bad Request\r\n", "grpc");
+    grpcs.failed.server_name = Some(true);
+    assert_eq!(
+        grpcs.advice(),
+        "Turn HTTP/2 on for that port (h2 in ALPN), or use proxy_pass https://: the upstream answered in HTTP/1, over TLS."
+    );
+}
+
 /// Guards against a directive to change to that is the one in use, or named as another module's.
 #[test]
 fn the_directive_to_change_to() {
