@@ -39,6 +39,61 @@ pub fn verify_error(message: &[u8]) -> Option<String> {
     Some(crate::text(text.get(..memchr::memchr(b')', text)?)?).into_owned())
 }
 
+/// What to do about a certificate that does not verify, by the number in the same message
+/// (`X509_V_ERR_…`): it is the last error that OpenSSL found, as nginx lets it go on
+/// (`ngx_ssl_verify_callback`).
+pub(crate) fn verify_advice(message: &str) -> Option<&'static str> {
+    let (_, inside) = message.split_once('(')?;
+    let (number, _) = inside.split_once(':')?;
+    Some(match number.parse().ok()? {
+        2 | 19 | 20 => {
+            "nginx does not know who issued the upstream's chain: add the root to proxy_ssl_trusted_certificate \
+             (openssl s_client -showcerts -connect shows the chain)."
+        }
+        3 | 11 | 12 => {
+            "It is a revocation list that is missing or out of date, not the certificate: renew the file of \
+             proxy_ssl_crl, which needs one of each issuer in the chain."
+        }
+        9 => {
+            "The certificate is not valid yet: compare this host's clock with that of who issued it (date -u)."
+        }
+        10 => {
+            "A certificate in the upstream's chain has expired: renew it there (openssl s_client -connect shows the \
+             dates). If it has not, see whether this host's clock is right."
+        }
+        18 => {
+            "The certificate is self-signed: add it itself to proxy_ssl_trusted_certificate, or have one issued by an \
+             authority that is in there."
+        }
+        21 => {
+            "The upstream sends no intermediate certificate: add it to what the upstream sends. If there is none, add \
+             the issuer to proxy_ssl_trusted_certificate."
+        }
+        22 => {
+            "The chain is longer than proxy_ssl_verify_depth allows, which is 1 by default: raise it."
+        }
+        23 => {
+            "The certificate has been revoked, says the file of proxy_ssl_crl: have the upstream's renewed."
+        }
+        _ => return None,
+    })
+}
+
+/// What to do about a certificate for another name.
+///
+/// `told`: nginx is to tell the upstream the server's name.
+pub(crate) fn name_advice(told: bool) -> &'static str {
+    if told {
+        "Set proxy_ssl_name to a name that the certificate has."
+    } else {
+        "Set proxy_ssl_server_name on: nginx did not tell the name, so the upstream gave its default certificate. If \
+         that is the right one, set proxy_ssl_name to a name it has."
+    }
+}
+
+/// What to do about a close in the handshake where the name was told; the table has it of any.
+pub(crate) const CLOSED_WITH_NAME: &str = "The port may not speak TLS, not know the server name (proxy_ssl_name), or want a client certificate.";
+
 /// The name of an alert, as in the registry that RFC 8446 refers to.
 pub fn alert_name(alert: u8) -> Option<&'static str> {
     Some(match alert {
@@ -79,7 +134,28 @@ pub fn alert_name(alert: u8) -> Option<&'static str> {
 }
 
 /// What to do about an alert: it says what the upstream missed.
-pub(crate) fn alert_advice(alert: u8) -> Option<&'static str> {
+///
+/// `told`: nginx is to tell the upstream the server's name, if that is known.
+pub(crate) fn alert_advice(alert: u8, told: Option<bool>) -> Option<&'static str> {
+    Some(match (alert, told) {
+        (40, Some(true)) => {
+            "The upstream found no cipher in common (proxy_ssl_ciphers), does not know the server name \
+             (proxy_ssl_name), or, without TLS 1.3, wants a client certificate (proxy_ssl_certificate)."
+        }
+        (80, Some(true)) => {
+            "See the upstream's log. Some servers send this for a server name they do not know: set proxy_ssl_name to \
+             one it has."
+        }
+        // An address is no name (ngx_http_upstream_ssl_name).
+        (112, Some(true)) => {
+            "The upstream does not know the server name it was given, or got none, as for an address nginx sends none: \
+             set proxy_ssl_name to a name it has."
+        }
+        (alert, _) => return general_advice(alert),
+    })
+}
+
+fn general_advice(alert: u8) -> Option<&'static str> {
     Some(match alert {
         40 => {
             "The upstream missed a server name (proxy_ssl_server_name on), found no cipher in common (proxy_ssl_ciphers), \
@@ -173,8 +249,12 @@ mod tests {
             (112, "proxy_ssl_name"),
             (116, "got none"),
         ] {
-            let advice = alert_advice(number).unwrap();
+            let advice = alert_advice(number, None).unwrap();
             assert!(advice.contains(says), "{number}: {advice}");
+            assert_eq!(alert_advice(number, Some(false)), Some(advice));
+            // It is on.
+            let told = alert_advice(number, Some(true)).unwrap();
+            assert!(!told.contains("proxy_ssl_server_name"), "{number}: {told}");
         }
         for (module, says) in [
             ("proxy", "proxy_pass offers none"),
@@ -186,10 +266,39 @@ mod tests {
             assert!(advice.contains(says), "{module}: {advice}");
             assert!(advice.len() <= crate::words::LONGEST, "{}: {advice}", advice.len());
         }
-        for advice in (0..=u8::MAX).filter_map(alert_advice) {
+        let told = [None, Some(true)];
+        for advice in
+            told.iter().flat_map(|told| (0..=u8::MAX).filter_map(|a| alert_advice(a, *told)))
+        {
             assert!(advice.len() <= crate::words::LONGEST, "{}: {advice}", advice.len());
         }
-        assert_eq!(alert_advice(200), None);
+        assert_eq!(alert_advice(200, None), None);
+    }
+
+    /// Guards against an intermediate certificate that is missing being told as one that expired.
+    #[test]
+    fn certificates_have_their_own_advice() {
+        let advice = |number: u32| {
+            verify_advice(&format!("upstream SSL certificate verify error: ({number}:as it is)"))
+        };
+        for (number, says) in [
+            (9, "clock"),
+            (10, "has expired"),
+            (12, "revocation list"),
+            (18, "self-signed"),
+            (19, "add the root"),
+            (20, "add the root"),
+            (21, "intermediate"),
+            (22, "proxy_ssl_verify_depth"),
+            (23, "revoked"),
+        ] {
+            let advice = advice(number).unwrap();
+            assert!(advice.contains(says), "{number}: {advice}");
+        }
+        for advice in (0..100).filter_map(advice).chain([true, false].map(name_advice)) {
+            assert!(advice.len() <= crate::words::LONGEST, "{}: {advice}", advice.len());
+        }
+        assert_eq!(verify_advice("upstream SSL certificate verify error: (x:y)"), None);
     }
 
     #[test]

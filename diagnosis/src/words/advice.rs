@@ -73,8 +73,15 @@ fn particular<'a>(facts: &Facts<'_, 'a>) -> Option<Phrase<'a>> {
             tls::NO_APPLICATION_PROTOCOL => {
                 return Some(say![facts.arena, Ours(tls::no_protocol_advice(facts.module))]);
             }
-            alert => say![facts.arena, Ours(tls::alert_advice(alert)?)],
+            alert => say![facts.arena, Ours(tls::alert_advice(alert, failed.server_name)?)],
         },
+        Cause::TlsClosed if failed.server_name == Some(true) => {
+            say![facts.arena, Ours(tls::CLOSED_WITH_NAME)]
+        }
+        Cause::TlsNameMismatch => say![facts.arena, Ours(tls::name_advice(failed.server_name?))],
+        Cause::TlsCertificateError => {
+            say![facts.arena, Ours(tls::verify_advice(failed.message.as_deref()?)?)]
+        }
         Cause::BodyTimedOut if facts.is_tunnel() => say![
             facts.arena,
             "Have the client or the upstream send pings (WebSocket has them) more often than proxy_read_timeout, or raise proxy_read_timeout."

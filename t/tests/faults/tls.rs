@@ -163,6 +163,14 @@ pub(crate) fn alerts() -> Vec<Row> {
             " the alert unrecognized_name (112).",
             "proxy_ssl_server_name on",
         ),
+        alert(
+            "not this server name",
+            answers(b"\x15\x03\x03\x00\x02\x02\x70", Conn::close),
+            112,
+            " the alert unrecognized_name (112).",
+            "The upstream does not know the server name it was given",
+        )
+        .with(format!("proxy_ssl_server_name on; proxy_ssl_name {NAME};")),
         // A server without HTTP/2 ends the handshake like this: gRPC offers nothing else.
         row("no protocol in common", "grpcs", fine(server().protocol("http/1.1")))
             .failed("tls_alert_received", "tls", &[])
@@ -204,7 +212,15 @@ pub(crate) fn certificates() -> Vec<Row> {
         row(what, speaks, identity)
             .failed("tls_certificate_error", "tls", &[])
             .shows(json!({"tls": {"verify": reason, "alert": null}, "bytes_received": 0}))
-            .says(reason, "")
+            .says(
+                reason,
+                match reason {
+                    EXPIRED => "A certificate in the upstream's chain has expired",
+                    FIRST => "The upstream sends no intermediate certificate",
+                    "self-signed certificate" => "The certificate is self-signed",
+                    _ => "add the root to proxy_ssl_trusted_certificate",
+                },
+            )
     };
     const EXPIRED: &str = "certificate has expired";
     const FIRST: &str = "unable to verify the first certificate";
@@ -232,12 +248,13 @@ pub(crate) fn certificates() -> Vec<Row> {
         row("of another name", "proxys", &ca.identity(&["other.example"]))
             .failed("tls_name_mismatch", "tls", &[])
             .shows(json!({"tls": null, "message":
-                format!("upstream SSL certificate does not match \"{NAME}\"")})),
-        row("of another name", "grpcs", &ca.identity(&["other.example"])).failed(
-            "tls_name_mismatch",
-            "tls",
-            &[],
-        ),
+                format!("upstream SSL certificate does not match \"{NAME}\"")}))
+            .says("", "Set proxy_ssl_server_name on: nginx did not tell the name"),
+        // Guards against a setting being proposed that is on.
+        row("of another name, told", "grpcs", &ca.identity(&["other.example"]))
+            .with("grpc_ssl_server_name on;")
+            .failed("tls_name_mismatch", "tls", &[])
+            .says("", "Set grpc_ssl_name to a name that the certificate has."),
     ]
 }
 

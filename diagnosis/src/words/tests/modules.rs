@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::protocol::mismatch;
+use crate::tls::Tls;
 
 const MODULES: [&str; 7] = ["proxy", "proxy_v2", "fastcgi", "uwsgi", "scgi", "grpc", "memcached"];
 
@@ -71,6 +72,32 @@ fn a_port_of_something_else() {
             format!("Correct the address or port: no {server} answers there.")
         );
     }
+}
+
+/// Guards against another name being asked for where none was told, and against a setting being
+/// proposed that is on.
+#[test]
+fn names_that_were_told_or_not() {
+    let said = |cause, module, server_name, alert| {
+        let tls = Some(Tls { alert, ..Tls::default() });
+        Case { module, ..case(cause, Attempt { server_name, tls, ..attempt() }) }.advice()
+    };
+    let mismatch = |told| said(Cause::TlsNameMismatch, "grpc", told, None);
+    assert_eq!(mismatch(Some(true)), "Set grpc_ssl_name to a name that the certificate has.");
+    let set = "Set grpc_ssl_server_name on: nginx did not tell the name,";
+    assert!(mismatch(Some(false)).starts_with(set));
+    assert!(mismatch(None).starts_with("If grpc_ssl_server_name is off, set it on first"));
+    for (cause, alert) in [(Cause::TlsClosed, None), (Cause::TlsAlertReceived, Some(112))] {
+        for (told, proposed) in [(Some(true), false), (Some(false), true)] {
+            let said = said(cause, "proxy", told, alert);
+            assert_eq!(said.contains("proxy_ssl_server_name on"), proposed, "{said}");
+        }
+    }
+    let expired = Attempt {
+        server_name: Some(true),
+        ..with_message("upstream SSL certificate verify error: (10:certificate has expired)")
+    };
+    assert!(case(Cause::TlsCertificateError, expired).advice().contains("has expired"));
 }
 
 /// Guards against TLS being proposed where it is spoken already: then the port has no HTTP/2.
