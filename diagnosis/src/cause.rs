@@ -180,8 +180,8 @@ causes! {
         "{peer} sent something that is not a valid response",
         "Ask the upstream directly (curl -v, nc) and see what it sends.";
     StreamReset = "stream_reset", Some(Header), "http_response_incomplete",
-        "{peer} reset the HTTP/2 stream",
-        "Look for the error code's reason in the upstream's log.";
+        "{peer} ended the HTTP/2 stream, or the connection with it, with an error code",
+        "Look for the error code's reason in the upstream's log. A GOAWAY comes with a shutdown too, or with a limit on a connection's age or requests.";
     ResponseTimedOut = "response_timed_out", Some(Header), "http_response_timeout",
         "{peer} sent no response header in time",
         "Find what the upstream is waiting for; raise proxy_read_timeout only where so long an answer is expected.";

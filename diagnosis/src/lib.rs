@@ -11,6 +11,7 @@ pub mod errno;
 pub mod exposition;
 pub mod findings;
 pub mod header;
+mod http2;
 mod json;
 pub mod message;
 mod outcome;

@@ -7,6 +7,7 @@ use super::numbers::Number::{Count, Hundredths};
 use super::phrase::{Ours, Part, Phrase, Quoted, Say, Word, parts, say};
 use super::{Facts, quoted};
 use crate::cause::{Cause, Phase};
+use crate::http2::{self, Sign};
 use crate::outcome::{Answer, Outcome};
 use crate::peer::State;
 use crate::record::Header;
@@ -33,9 +34,10 @@ pub(crate) fn summary<'a>(facts: &Facts<'_, 'a>) -> Phrase<'a> {
 /// What the client got, if that was not the error that the sentence is of.
 fn served<'a>(facts: &Facts<'_, 'a>) -> Option<Phrase<'a>> {
     match (facts.outcome, facts.status) {
-        // What failed is what the client got, if it is that which had no status line.
+        // What failed is what the client got of it, if it is that which had no status line. That may
+        // be nothing.
         (Outcome::Truncated, NO_STATUS_LINE) => {
-            Some(say![facts.arena, " The client got it as an HTTP/0.9 response."])
+            Some(say![facts.arena, " nginx took it for an HTTP/0.9 response."])
         }
         (Outcome::Masked, NO_STATUS_LINE) => {
             Some(say![facts.arena, " The client got an HTTP/0.9 response."])
@@ -171,6 +173,7 @@ fn particular<'a>(facts: &Facts<'_, 'a>) -> Option<Phrase<'a>> {
             let why = none_left(facts).unwrap_or_else(|| meaning(facts));
             say![facts.arena, "upstream ", Quoted(facts.upstream?), ": ", why]
         }
+        Cause::StreamReset => stream_reset(facts)?,
         Cause::Unknown => say![facts.arena, meaning(facts), ": ", message?],
         _ => return None,
     })
@@ -252,6 +255,17 @@ fn reset<'a>(facts: &Facts<'_, 'a>) -> Option<Phrase<'a>> {
     })
 }
 
+/// With the error code of HTTP/2, and what it came with.
+fn stream_reset<'a>(facts: &Facts<'_, 'a>) -> Option<Phrase<'a>> {
+    let (sign, code) = http2::error(facts.failed.message.as_deref()?)?;
+    let ended = Ours(match sign {
+        Sign::Stream => " reset the HTTP/2 stream (RST_STREAM)",
+        Sign::Connection => " ended the HTTP/2 connection (GOAWAY)",
+    });
+    let name = http2::error_name(code).map(|name| parts![Word(name), " "]);
+    Some(say![facts.arena, facts.peer(), ended, " with the error code ", name, "(", code, ")"])
+}
+
 fn bytes(n: u64) -> impl Say + Copy {
     parts![n, Ours(if n == 1 { " byte" } else { " bytes" })]
 }
@@ -283,7 +297,21 @@ fn timed_out<'a>(facts: &Facts<'_, 'a>) -> Option<Phrase<'a>> {
                 Some(false) => ", and its host has not acknowledged all of the request",
                 None => "",
             });
-            say![facts.arena, peer, " sent no response header ", late, arrived]
+            match failed.bytes_received {
+                Some(part @ 1..) => {
+                    let part = bytes(part);
+                    say![
+                        facts.arena,
+                        peer,
+                        " sent no complete response header ",
+                        late,
+                        ", only ",
+                        part,
+                        arrived
+                    ]
+                }
+                _ => say![facts.arena, peer, " sent no response header ", late, arrived],
+            }
         }
         _ => {
             let silent = failed.tcp.as_ref().and_then(|tcp| tcp.idle).map(Seconds::millis);

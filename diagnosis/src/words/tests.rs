@@ -163,8 +163,10 @@ fn timeouts() {
         bytes_received: Some(4_711),
         ..attempt
     };
-    let response =
-        |arrived| case(Cause::ResponseTimedOut, Attempt { arrived, ..slow(attempt()) }).summary();
+    let response = |arrived| {
+        let failed = Attempt { arrived, bytes_received: Some(0), ..slow(attempt()) };
+        case(Cause::ResponseTimedOut, failed).summary()
+    };
     assert_eq!(response(None), "10.0.3.7:8080 sent no response header within 60.001 s.");
     assert_eq!(
         case(Cause::ResponseTimedOut, attempt()).summary(),
@@ -177,6 +179,12 @@ fn timeouts() {
     assert_eq!(
         response(Some(false)),
         "10.0.3.7:8080 sent no response header within 60.001 s, and its host has not acknowledged all of the request."
+    );
+    // A part of the header that has come is not nothing.
+    let part = Attempt { bytes_received: Some(28), arrived: Some(true), ..slow(attempt()) };
+    assert_eq!(
+        case(Cause::ResponseTimedOut, part).summary(),
+        "10.0.3.7:8080 sent no complete response header within 60.001 s, only 28 bytes, though its host has received the whole request."
     );
     let lost = Attempt { arrived: Some(false), ..slow(attempt()) };
     assert_eq!(
@@ -235,6 +243,17 @@ fn names_in_messages() {
             Cause::InvalidUpstreamUrl,
             "invalid port in upstream \"b.test:x\"",
             "The address that the location's pass directive was given through variables is not one nginx can use: invalid port in \"b.test:x\".",
+        ),
+        (
+            Cause::StreamReset,
+            "upstream rejected request with error 7",
+            "10.0.3.7:8080 reset the HTTP/2 stream (RST_STREAM) with the error code REFUSED_STREAM (7).",
+        ),
+        // Guards against a GOAWAY being called a reset of the stream.
+        (
+            Cause::StreamReset,
+            "upstream sent goaway with error 99",
+            "10.0.3.7:8080 ended the HTTP/2 connection (GOAWAY) with the error code (99).",
         ),
         (
             Cause::Unknown,

@@ -78,7 +78,8 @@ fn rows(protocol: &Protocol) -> Vec<Row> {
         row("silent in the header", header, End::Wait)
             .waits("read", LATER)
             .failed("response_timed_out", "header", &[ETIMEDOUT])
-            .shows(received(header, TIMED_OUT)),
+            .shows(received(header, TIMED_OUT))
+            .says("{addr} sent no complete response header within ", ""),
         row("body cut by FIN", body, End::Fin)
             .with(protocol.sees_fin)
             .truncated("response_truncated", "body", &[])

@@ -61,8 +61,10 @@ pub(crate) fn rows() -> Vec<Row> {
     });
     vec![
         ended("RST_STREAM", rst_stream(2), "upstream rejected request with error 2"),
-        ended("REFUSED_STREAM", rst_stream(7), "upstream rejected request with error 7"),
-        ended("GOAWAY with an error", goaway(0, 11), "upstream sent goaway with error 11"),
+        ended("REFUSED_STREAM", rst_stream(7), "upstream rejected request with error 7")
+            .says("{addr} reset the HTTP/2 stream (RST_STREAM) with the error code REFUSED_STREAM (7).", ""),
+        ended("GOAWAY with an error", goaway(0, 11), "upstream sent goaway with error 11")
+            .says("{addr} ended the HTTP/2 connection (GOAWAY) with the error code ENHANCE_YOUR_CALM (11).", ""),
         ended("GOAWAY without", goaway(0, 0), "upstream sent goaway with error 0"),
         ended_in_body(
             "RST_STREAM in the body",

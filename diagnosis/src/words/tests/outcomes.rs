@@ -83,10 +83,7 @@ fn a_response_without_a_status_line() {
         Case { outcome, status: 9, ..case(Cause::InvalidResponse, old) }.summary()
     };
     let sent = "10.0.3.7:8080 sent something that is not a valid response.";
-    assert_eq!(
-        got(Outcome::Truncated),
-        format!("{sent} The client got it as an HTTP/0.9 response.")
-    );
+    assert_eq!(got(Outcome::Truncated), format!("{sent} nginx took it for an HTTP/0.9 response."));
     assert_eq!(got(Outcome::Masked), format!("{sent} The client got an HTTP/0.9 response."));
     assert_eq!(got(Outcome::Aborted), sent);
     // Any other number is a status, however odd.
