@@ -115,7 +115,7 @@ causes! {
         "Check routes and interfaces on this host (ip route get ADDRESS) and whether the upstream's host is up.";
     PermissionDenied = "permission_denied", Some(Connect), "proxy_configuration_error",
         "{peer} could not be connected to: permission denied",
-        "The worker's user needs write permission on the unix socket and search permission on its directories; for TCP look at SELinux and local firewall rules.";
+        "A unix socket needs to be writable by the worker's user, and its directories searchable; with that, and for TCP, look at SELinux and local firewall rules.";
     SocketNotFound = "socket_not_found", Some(Connect), "destination_not_found",
         "{peer} does not exist: there is no such socket file",
         "Start the upstream, or correct the path: it is created when the process starts to listen (a private /tmp of a service hides it from nginx).";
@@ -205,7 +205,7 @@ causes! {
         "Look for \"return\", \"error_page\", limit_req, limit_conn or another module's directive in the location.";
     InternalError = "internal_error", None, "proxy_internal_error",
         "nginx failed inside, no upstream is to blame",
-        "Look at nginx's error log at that moment: memory and disk are the usual reasons.";
+        "Look at nginx's error log at that moment: memory is the usual reason, or a file that nginx could not use.";
     Unknown = "unknown", None, "proxy_internal_error",
         "the request to {peer} failed, and the error nginx logged is not one this module knows",
         "Read the message: it is nginx's own.";

@@ -39,6 +39,8 @@ fn internal_error_in_the_body() {
         (format!("open() \"{}/", tmp.display()), "(2: No such file or directory)");
     assert!(message.starts_with(&before) && message.ends_with(after), "{message}");
     assert_eq!(seen.variable("addr"), up.addr());
+    let advice = seen.record["advice"].as_str().unwrap_or_default();
+    assert!(advice.starts_with("nginx could not use a file of its own"), "{advice}");
     diag::finish(&nginx);
 }
 

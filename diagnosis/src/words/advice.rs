@@ -6,6 +6,7 @@ use super::phrase::{Address, Ours, Phrase, Quoted, Word, parts, say};
 use super::quoted::{self, Refusal};
 use super::{Facts, LONGEST, buffer};
 use crate::cause::{Cause, Phase};
+use crate::message::{self, Kind};
 use crate::outcome::{Answer, Outcome};
 use crate::peer::State;
 use crate::protocol::{self, Mismatch};
@@ -14,6 +15,16 @@ use crate::tls;
 /// That it is a socket is not known: `connect` says the same of every other file.
 const REFUSED_UNIX: &str = "The file is there and nobody listens: start the upstream (ss -lx lists who listens), or, if the \
      file is no socket (ls -l), correct the path.";
+
+const FORBIDDEN_UNIX: &str = "The worker's user needs write permission on the socket and search permission on its directories. \
+     If it has both, SELinux forbids it (ausearch -m avc).";
+
+const FORBIDDEN: &str = "A rule on this host forbids it: look at the firewall (nft list ruleset), the routes (ip route get) and \
+     SELinux (setsebool httpd_can_network_connect on).";
+
+/// `Kind::Disk`.
+const FILE: &str = "nginx could not use a file of its own, which the message names with the reason: see whether the \
+     directory is there, belongs to the worker's user and has room.";
 
 /// As the table has it, of servers that the sentence does not name.
 const REFUSED_EACH: &str = "See on the host of each whether the process runs and listens on its address and port (ss -ltn).";
@@ -54,6 +65,12 @@ fn particular<'a>(facts: &Facts<'_, 'a>) -> Option<Phrase<'a>> {
             try_to_connect(facts),
             "), and whether a device between lost the connection.",
         ],
+        Cause::PermissionDenied if facts.is_unix() => say![facts.arena, Ours(FORBIDDEN_UNIX)],
+        Cause::PermissionDenied => say![facts.arena, Ours(FORBIDDEN)],
+        Cause::InternalError => {
+            let known = message::recognise(failed.message.as_deref()?.as_bytes(), None)?;
+            (known.kind == Kind::Disk).then(|| say![facts.arena, Ours(FILE)])?
+        }
         Cause::InvalidUpstreamUrl => address(facts)?,
         Cause::InvalidHeader | Cause::InvalidBody => ask(facts, facts.cause)?,
         Cause::InvalidResponse => match failed.message.as_deref().and_then(quoted::refusal) {

@@ -154,6 +154,32 @@ fn connections() {
     );
 }
 
+/// Guards against a permission of a file's being looked for where there is no file, and against a
+/// file of nginx's own being put down to memory.
+#[test]
+fn what_this_host_forbids() {
+    let advice = |cause, peer: &str, message: &str| {
+        let failed = Attempt { peer: Some(peer.into()), ..with_message(message) };
+        let said = case(cause, failed).advice();
+        assert!(said.len() <= LONGEST, "{} bytes: {said}", said.len());
+        said
+    };
+    let unix = advice(Cause::PermissionDenied, "unix:/run/a.sock", "");
+    assert!(unix.contains("write permission") && !unix.contains("firewall"), "{unix}");
+    let tcp = advice(Cause::PermissionDenied, "10.0.3.7:8080", "");
+    assert!(tcp.contains("firewall") && !tcp.contains("write permission"), "{tcp}");
+    let failed = "\"/var/lib/nginx/proxy/1/00/0000000001\" failed (13: Permission denied)";
+    for (message, is_file) in [
+        (format!("open() {failed}"), true),
+        (format!("pwritev() {failed}"), true),
+        ("malloc(4096) failed (12: Cannot allocate memory)".into(), false),
+        (failed.into(), false),
+    ] {
+        let said = advice(Cause::InternalError, "10.0.3.7:8080", &message);
+        assert_eq!(said.contains("a file of its own"), is_file, "{message}: {said}");
+    }
+}
+
 #[test]
 fn timeouts() {
     let slow = |attempt| Attempt {

@@ -12,7 +12,7 @@ const CLUSTERS: usize = 6;
 
 /// The least age that is kept, milliseconds. A timeout below a second is rarely configured, and
 /// on a busy connection every close comes at an age below: they would look like a cluster.
-pub(super) const LEAST: u64 = 900;
+pub(crate) const SHORTEST: u64 = 900;
 
 /// How wide a cluster may be, milliseconds: an eighth of the age, since some servers look for what
 /// has timed out once in a while only, or this.
@@ -109,7 +109,7 @@ impl Ages {
     /// 1 on; 0 for none. An event has `most` marks, 7 at most.
     pub(super) fn count(&self, age: u64, now: u64, most: u64) -> u64 {
         self.total.fetch_add(1, Relaxed);
-        let kept = (LEAST..=Packed::MOST).contains(&age);
+        let kept = (SHORTEST..=Packed::MOST).contains(&age);
         let at = kept.then(|| self.keep(age)).flatten();
         let mark = at.and_then(|at| u64::try_from(at).ok()?.checked_add(1)).unwrap_or(OUTSIDE);
         let number = self.number_in_event(now, most);

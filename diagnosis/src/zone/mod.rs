@@ -20,8 +20,8 @@ mod sweeps;
 mod table;
 mod timeline;
 
-pub(crate) use ages::widest;
 pub use ages::{Closes, Cluster};
+pub(crate) use ages::{SHORTEST, widest};
 pub use head::{Count, Head, RATES};
 pub use layout::{Layout, TooSmall};
 pub use memory::{Memory, Parts, Place, Read};

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
-use super::ages::{Ages, LEAST};
+use super::ages::{Ages, SHORTEST};
 use super::histogram::{CONNECT, HEADER, Histogram};
 use super::outages::Outages;
 use super::past::{Close, Noted, Past, REACHES, Reach, STALE, reach};
@@ -143,7 +143,7 @@ impl PeerSlot {
             Attempted::Reused { took } => {
                 let (began, before) = (now.saturating_sub(took), self.last_ok.load(Relaxed));
                 self.count_ok(now);
-                if began.saturating_sub(before) >= LEAST {
+                if began.saturating_sub(before) >= SHORTEST {
                     self.note_kept(began, before);
                 }
             }
@@ -169,7 +169,7 @@ impl PeerSlot {
         let tells = match reused {
             true => {
                 // It began that long after the last had ended.
-                let after = self.last_ok.load(Relaxed).wrapping_add(LEAST);
+                let after = self.last_ok.load(Relaxed).wrapping_add(SHORTEST);
                 now >= after.wrapping_add(took)
             }
             false => self.outages.is_open(),
@@ -228,7 +228,7 @@ impl PeerSlot {
             }
             Some(Close::Waiting(age)) => {
                 self.waiting.count(age, noted.at, CRASHES);
-                if age >= LEAST {
+                if age >= SHORTEST {
                     self.sweeps.count(age, noted.at);
                 }
             }

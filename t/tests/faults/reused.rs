@@ -48,7 +48,7 @@ pub(crate) fn rows() -> Vec<Row> {
                 .with(&once)
                 .failed("keepalive_race", "header", &[])
                 .shows(known(CLOSED))
-                .says("{addr} closed a reused connection", "keepalive_timeout"),
+                .says("{addr} closed a reused connection", "keepalive_"),
             row("reset on reuse", End::Rst)
                 .masked("keepalive_race", "header", &[ECONNRESET])
                 .retried()

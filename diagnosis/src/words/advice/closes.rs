@@ -4,12 +4,16 @@ use super::super::Facts;
 use super::super::phrase::{Ours, Phrase, say};
 use crate::cause::Phase;
 use crate::protocol;
-use crate::zone::worked_on;
+use crate::zone::{SHORTEST, idle, worked_on};
 
 /// The upstream closed a reused connection some time after the request was sent, and had not read
 /// it: a busy event loop comes to its timers late.
 const NOT_READ: &str = "The upstream had not read the request: it was too busy until its keep-alive timeout closed the \
      connection (set keepalive_timeout in the upstream block below that), or it was stopped.";
+
+/// Too soon for a keep-alive timeout.
+const NOT_IDLE: &str = "This soon it is hardly an idle timeout: look in the upstream for a limit of requests per connection \
+     (keepalive_requests, max_requests) and for a restart or reload at that moment.";
 
 /// It had been at the request for a while.
 const KILLED: &str = "Look for a crash, a worker that was killed (out of memory: dmesg or journalctl -k; SIGKILL by its \
@@ -28,7 +32,11 @@ const REFUSED_BODY: &str = "See the upstream's log: one that refuses a large bod
 
 /// A reused connection, before a byte came.
 pub(super) fn reused<'a>(facts: &Facts<'_, 'a>) -> Option<Phrase<'a>> {
-    worked_on(facts.failed)?;
+    if worked_on(facts.failed).is_none() {
+        // Nobody sets a timeout that short.
+        let soon = idle(facts.failed).is_some_and(|idle| idle < SHORTEST);
+        return soon.then(|| say![facts.arena, Ours(NOT_IDLE)]);
+    }
     // It resets what it has not read (RFC 1122, section 4.2.2.13). PHP never reads what ends the
     // request.
     if facts.failed.errno.is_some() && facts.module != Some("fastcgi") {
@@ -45,9 +53,9 @@ pub(super) fn closed<'a>(facts: &Facts<'_, 'a>) -> Option<Phrase<'a>> {
     Some(match wants_tls(facts)? {
         Wants::Tls(scheme) => say![
             facts.arena,
-            "If the port is for TLS, use ",
+            "Look for a crash, a worker that was killed or a timeout of its own in the upstream's log at that moment; if the port is for TLS, use ",
             Ours(scheme),
-            " in proxy_pass; else look for a crash, a worker that was killed or a timeout of its own in the upstream's log at that moment."
+            " in proxy_pass."
         ],
         Wants::No => say![facts.arena, Ours(CRASHED)],
     })
@@ -65,9 +73,9 @@ pub(super) fn reset<'a>(facts: &Facts<'_, 'a>) -> Option<Phrase<'a>> {
     match (tls, sending) {
         (Some(Wants::Tls(scheme)), true) => Some(say![
             facts.arena,
-            "If the port is for TLS, use ",
+            "See the upstream's log: one that refuses a large body, or crashes, resets the connection like this; if the port is for TLS, use ",
             Ours(scheme),
-            " in proxy_pass; else see the upstream's log: one that refuses a large body resets the connection like this too."
+            " in proxy_pass."
         ]),
         (_, true) => Some(say![facts.arena, Ours(REFUSED_BODY)]),
         (_, false) if facts.is_unix() => Some(say![facts.arena, Ours(KILLED)]),
@@ -76,9 +84,9 @@ pub(super) fn reset<'a>(facts: &Facts<'_, 'a>) -> Option<Phrase<'a>> {
         }
         (Some(Wants::Tls(scheme)), false) => Some(say![
             facts.arena,
-            "If the port is for TLS, use ",
+            "Look for a crash or a killed worker in the upstream's log, or for a device between that resets connections; if the port is for TLS, use ",
             Ours(scheme),
-            " in proxy_pass; else look for a crash or a killed worker in the upstream's log, or for a device between that resets."
+            " in proxy_pass."
         ]),
         _ => None,
     }

@@ -11,7 +11,7 @@ fn counted(ages: impl IntoIterator<Item = u64>) -> Closes {
 /// Guards against an interval that cannot be read back, at the limits too.
 #[test]
 fn words_hold_a_cluster() {
-    for from in [LEAST, 5_000, Packed::MOST] {
+    for from in [SHORTEST, 5_000, Packed::MOST] {
         for width in [0, WIDTH, Packed::MOST / 8] {
             for count in [1, 216, Packed::MOST_COUNTED] {
                 let packed = Packed { from, width, count };
@@ -62,7 +62,7 @@ fn what_is_given_up_is_forgotten() {
 
 #[test]
 fn what_is_too_short_or_too_long_is_only_counted() {
-    let read = counted([0, LEAST - 1, Packed::MOST + 1, u64::MAX]);
+    let read = counted([0, SHORTEST - 1, Packed::MOST + 1, u64::MAX]);
     assert_eq!(read, Closes { total: 4, latest: 4, clusters: vec![] });
 }
 
