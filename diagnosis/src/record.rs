@@ -387,6 +387,8 @@ pub struct PeerReport {
     pub backup: bool,
     /// `max_fails`, for conclusions.
     pub max_fails: u64,
+    /// `fail_timeout`, as well.
+    pub fail_timeout: Seconds,
     /// The failure that took it out, or where it is not out, the last one.
     pub last_cause: Option<Cause>,
     /// How long ago that was.
@@ -394,8 +396,12 @@ pub struct PeerReport {
 }
 
 impl PeerReport {
-    /// Adds what failed there.
+    /// Adds what failed there, if that has to do with its being out.
     pub fn set_history(&mut self, history: &History) {
+        let explains = |left| history.explains(left, self.fail_timeout);
+        if self.unavailable_for.is_some_and(|left| !explains(left)) {
+            return;
+        }
         let taken_out = history.taken_out.filter(|_| self.state == State::Unavailable);
         let last = history.last_cause.zip(history.last_failed);
         let failure = taken_out.map(|out| (out.cause, out.ago)).or(last);

@@ -132,6 +132,19 @@ pub struct History {
     pub taken_out: Option<TakenOut>,
 }
 
+impl History {
+    /// Whether a failure that is known can be what has the peer out, for so long still. nginx also
+    /// counts what is no failure here, a 500 with `http_500`, and what is known may be long over.
+    pub fn explains(&self, unavailable_for: Seconds, fail_timeout: Seconds) -> bool {
+        let timeout = fail_timeout.millis();
+        // nginx counted the last one at the begin of its fail_timeout: either that is known, or
+        // it was under way when one that is known took the peer out. Both are in whole seconds.
+        let counted = timeout.saturating_sub(unavailable_for.millis());
+        let longest = counted.saturating_add(timeout).saturating_add(2_000);
+        self.last_failed.is_some_and(|failed| failed.millis() <= longest)
+    }
+}
+
 /// A peer.
 #[derive(Clone, Debug, Default)]
 pub struct PeerStatus {

@@ -83,12 +83,15 @@ fn add_states(main: &MainConf, upstreams: &mut [Upstream]) {
             }
         }
         for shown in &mut upstream.peers {
+            let mut explained = false;
             if let Some(report) = shown.peer.as_deref().and_then(|name| known.get(name)) {
+                let explains = |left| shown.history.explains(left, report.fail_timeout);
+                explained = report.unavailable_for.is_some_and(explains);
                 shown.state = Some(report.state);
                 shown.unavailable_for = report.unavailable_for;
                 shown.backup = report.backup;
             }
-            if shown.state != Some(State::Unavailable) {
+            if !explained {
                 shown.history.taken_out = None;
             }
         }

@@ -2,6 +2,7 @@ use smallvec::smallvec;
 
 use super::*;
 use crate::json::object;
+use crate::status::TakenOut;
 
 #[test]
 fn text_is_valid_and_bounded() {
@@ -84,4 +85,36 @@ fn peers_with_and_without_parameters() {
     assert_eq!(json(&PeerState { weight: 2, ..with.clone() }), says(false, false, 2, 0, 0));
     assert_eq!(json(&PeerState { conns: 1, ..with.clone() }), says(false, false, 1, 1, 0));
     assert_eq!(json(&PeerState { max_conns: 1, ..with }), says(false, false, 1, 0, 1));
+}
+
+/// Guards against a peer that is out for what nginx alone counts, being said to be out for a failure
+/// that was over long before.
+#[test]
+fn what_took_a_peer_out() {
+    let report = |unavailable_for: Option<u64>, last_failed, taken_out| {
+        let state = if unavailable_for.is_some() { State::Unavailable } else { State::Up };
+        let mut report = PeerReport {
+            peer: "10.0.3.7:8080".into(),
+            state,
+            unavailable_for: unavailable_for.map(Seconds::Whole),
+            backup: false,
+            max_fails: 1,
+            fail_timeout: Seconds::Whole(10),
+            last_cause: None,
+            last_failed: None,
+        };
+        let out = |ago| TakenOut { cause: Cause::ConnectionRefused, ago: Seconds::Whole(ago) };
+        report.set_history(&History {
+            last_failed: Some(Seconds::Whole(last_failed)),
+            last_cause: Some(Cause::ClosedInHeader),
+            taken_out: Some(out(taken_out)),
+            ..History::default()
+        });
+        report.last_cause
+    };
+    assert_eq!(report(Some(7), 3, 3), Some(Cause::ConnectionRefused));
+    // One that was under way came after it, which nginx counts.
+    assert_eq!(report(Some(7), 12, 12), Some(Cause::ConnectionRefused));
+    assert_eq!(report(Some(7), 16, 16), None);
+    assert_eq!(report(None, 16, 16), Some(Cause::ClosedInHeader));
 }

@@ -106,6 +106,7 @@ fn peer(state: State, last_cause: Option<Cause>) -> PeerReport {
         unavailable_for: None,
         backup: false,
         max_fails: 1,
+        fail_timeout: Seconds::Whole(10),
         last_cause,
         last_failed: None,
     }

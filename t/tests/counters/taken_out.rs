@@ -151,3 +151,32 @@ fn failures_that_take_nobody_out() {
         }
     }
 }
+
+/// Guards against a peer that nginx took out for a 500, which is no failure here, being told as taken
+/// out by one that was over long before.
+#[test]
+fn taken_out_by_a_500() {
+    let ports = [t::refused_port(), t::refused_port()];
+    let servers = ports.each_ref().map(|port| format!("server {} fail_timeout=1s;", port.addr()));
+    let mut conf = group(&servers.concat());
+    conf.servers[0].push_str("proxy_next_upstream error http_500;");
+    let nginx = Nginx::start(conf);
+    assert_eq!(nginx.get("/").status, 502);
+    diag::seen(&nginx, 0).expect("connection_refused", &json!({}));
+    let _ups = ports.each_ref().map(|port| Upstream::tcp_at(port, script::status(500)));
+    // Longer than those failures can have them out.
+    std::thread::sleep(std::time::Duration::from_millis(5_500));
+    // nginx takes the last one's for an answer, and then that one out.
+    assert_eq!(nginx.get("/").status, 500);
+    assert_eq!(nginx.get("/").status, 502);
+    let seen = diag::seen(&nginx, 1);
+    let out = json!({"state": "unavailable", "last_cause": null, "last_failed": null});
+    seen.expect("no_live_upstreams", &json!({"peers": [out, out]}));
+    let advice = seen.record["advice"].as_str().expect("advice");
+    assert!(advice.contains("a 500 or 429 where proxy_next_upstream has http_500"), "{advice}");
+    let status = diag::status(&nginx);
+    for port in &ports {
+        assert_eq!(diag::peer(&status, "u", &port.addr())["taken_out"], json!(null));
+    }
+    diag::finish(&nginx);
+}

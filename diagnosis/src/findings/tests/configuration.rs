@@ -103,6 +103,7 @@ fn ejected_healthy_before() {
         unavailable_for: None,
         backup: false,
         max_fails: 1,
+        fail_timeout: Seconds::Whole(10),
         last_cause,
         last_failed: None,
     };
