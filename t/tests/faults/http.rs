@@ -103,6 +103,13 @@ pub(crate) fn headers() -> Vec<Row> {
             .group("server {good};")
             .masked("header_too_big", "header", &[])
             .retried(),
+        // Guards against a port for TLS that resets what it does not read being told as a crash only.
+        row("reset at once, never answered", "proxy", tcp(script::reset_at_once()))
+            .failed("connection_reset", "header", &[ECONNRESET])
+            .says("", "; if the port is for TLS, use https:// in proxy_pass."),
+        row("closed at once, never answered", "proxy", tcp(script::close_at_once()))
+            .failed("closed_before_response", "header", &[])
+            .says("", "; if the port is for TLS, use https:// in proxy_pass."),
         row("closed at once, masked", "proxy", tcp(script::close_at_once()))
             .group("server {good};")
             .masked("closed_before_response", "header", &[])
