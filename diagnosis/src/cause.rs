@@ -145,7 +145,7 @@ causes! {
         "Look at the certificate (openssl s_client -connect): renew it, or name its issuer in proxy_ssl_trusted_certificate.";
     TlsNameMismatch = "tls_name_mismatch", Some(Tls), "tls_certificate_error",
         "{peer} presented a certificate for another name",
-        "If proxy_ssl_server_name is off, set it on first; else set proxy_ssl_name to a name that the certificate has.";
+        "If proxy_ssl_server_name is off, turn it on first; else set proxy_ssl_name to a name that the certificate has.";
     TlsClosed = "tls_closed", Some(Tls), "connection_terminated",
         "{peer} closed the connection during the TLS handshake",
         "The port may not speak TLS, or wants a server name (proxy_ssl_server_name on) or a client certificate.";

@@ -17,6 +17,8 @@ pub struct Peer {
     pub fail_timeout: u64,
     /// `ngx_time() - checked`, seconds; negative when the clock was set back.
     pub since_checked: i64,
+    /// `ngx_time() - accessed`, seconds: `accessed` is when nginx counted a failure of it last.
+    pub since_accessed: i64,
     /// `down`.
     pub down: bool,
     /// The peer stands in the group's list of backup servers (`peers->next`).
@@ -71,6 +73,11 @@ impl Peer {
         // nginx compares with "<=", so a peer is out during the second of its fail_timeout too.
         (reached && self.since_checked <= timeout)
             .then(|| timeout.saturating_sub(self.since_checked).max(0).unsigned_abs())
+    }
+
+    /// How long ago nginx counted a failure of it last.
+    pub fn counted(&self) -> Seconds {
+        Seconds::Whole(self.since_accessed.max(0).unsigned_abs())
     }
 
     /// As it is written into a record.

@@ -387,8 +387,8 @@ pub struct PeerReport {
     pub backup: bool,
     /// `max_fails`, for conclusions.
     pub max_fails: u64,
-    /// `fail_timeout`, as well.
-    pub fail_timeout: Seconds,
+    /// How long ago nginx counted a failure of it last, as well.
+    pub counted: Seconds,
     /// The failure that took it out, or where it is not out, the last one.
     pub last_cause: Option<Cause>,
     /// How long ago that was.
@@ -398,8 +398,7 @@ pub struct PeerReport {
 impl PeerReport {
     /// Adds what failed there, if that has to do with its being out.
     pub fn set_history(&mut self, history: &History) {
-        let explains = |left| history.explains(left, self.fail_timeout);
-        if self.unavailable_for.is_some_and(|left| !explains(left)) {
+        if self.state == State::Unavailable && !history.explains(self.counted) {
             return;
         }
         let taken_out = history.taken_out.filter(|_| self.state == State::Unavailable);

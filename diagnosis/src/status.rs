@@ -133,14 +133,11 @@ pub struct History {
 }
 
 impl History {
-    /// Whether a failure that is known can be what has the peer out, for so long still. nginx also
-    /// counts what is no failure here, a 500 with `http_500`, and what is known may be long over.
-    pub fn explains(&self, unavailable_for: Seconds, fail_timeout: Seconds) -> bool {
-        let timeout = fail_timeout.millis();
-        // nginx counted the last one at the begin of its fail_timeout: either that is known, or
-        // it was under way when one that is known took the peer out. Both are in whole seconds.
-        let counted = timeout.saturating_sub(unavailable_for.millis());
-        let longest = counted.saturating_add(timeout).saturating_add(2_000);
+    /// Whether the last failure that is known is one that nginx counted when it counted the peer's
+    /// last, so long ago. nginx also counts what is no failure here, a 500 with `http_500`.
+    pub fn explains(&self, counted: Seconds) -> bool {
+        // That is told in whole seconds, and noted here at once or when the request ends.
+        let longest = counted.millis().saturating_add(1_000);
         self.last_failed.is_some_and(|failed| failed.millis() <= longest)
     }
 }

@@ -50,9 +50,12 @@ pub(crate) fn verify_advice(message: &str) -> Option<&'static str> {
             "nginx does not know who issued the upstream's chain: add the root to proxy_ssl_trusted_certificate \
              (openssl s_client -showcerts -connect shows the chain)."
         }
-        3 | 11 | 12 => {
+        3 | 12 => {
             "It is a revocation list that is missing or out of date, not the certificate: renew the file of \
              proxy_ssl_crl, which needs one of each issuer in the chain."
+        }
+        11 => {
+            "The file of proxy_ssl_crl is not valid yet: compare this host's clock with that of who made it (date -u)."
         }
         9 => {
             "The certificate is not valid yet: compare this host's clock with that of who issued it (date -u)."
@@ -92,7 +95,7 @@ pub(crate) fn name_advice(told: bool) -> &'static str {
 }
 
 /// What to do about a close in the handshake where the name was told; the table has it of any.
-pub(crate) const CLOSED_WITH_NAME: &str = "The port may not speak TLS, not know the server name (proxy_ssl_name), or want a client certificate.";
+pub(crate) const CLOSED_WITH_NAME: &str = "The port may not speak TLS; or the upstream does not know the server name (proxy_ssl_name), or wants a client certificate.";
 
 /// The name of an alert, as in the registry that RFC 8446 refers to.
 pub fn alert_name(alert: u8) -> Option<&'static str> {

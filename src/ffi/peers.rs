@@ -231,6 +231,7 @@ struct Numbers {
     max_fails: usize,
     fail_timeout: i64,
     checked: i64,
+    accessed: i64,
     down: usize,
     weight: isize,
     conns: usize,
@@ -285,6 +286,7 @@ impl Numbers {
             max_fails: peer.max_fails,
             fail_timeout: peer.fail_timeout,
             checked: peer.checked,
+            accessed: peer.accessed,
             down: peer.down,
             weight: peer.weight,
             conns: peer.conns,
@@ -293,14 +295,24 @@ impl Numbers {
     }
 
     fn into_peer(self, name: String, backup: bool) -> Peer {
-        let Numbers { fails, max_fails, fail_timeout, checked, down, weight, conns, max_conns } =
-            self;
+        let Numbers {
+            fails,
+            max_fails,
+            fail_timeout,
+            checked,
+            accessed,
+            down,
+            weight,
+            conns,
+            max_conns,
+        } = self;
         Peer {
             name,
             fails: fails as u64,
             max_fails: max_fails as u64,
             fail_timeout: u64::try_from(fail_timeout).unwrap_or(0),
             since_checked: time::now().saturating_sub(checked),
+            since_accessed: time::now().saturating_sub(accessed),
             down: down != 0,
             backup,
             weight: u64::try_from(weight).unwrap_or(0),

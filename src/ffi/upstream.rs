@@ -145,6 +145,11 @@ impl<'a> Upstream<'a> {
         self.raw().header_sent() != 0
     }
 
+    /// `X-Accel-Redirect`: the upstream sent the request on to another location.
+    pub(crate) fn is_redirected(&self) -> bool {
+        !self.raw().headers_in.x_accel_redirect.is_null()
+    }
+
     /// Between `ngx_http_upstream_init_request` and `ngx_http_upstream_finalize_request`.
     pub(crate) fn is_under_way(&self) -> bool {
         !self.raw().cleanup.is_null()

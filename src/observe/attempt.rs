@@ -313,8 +313,10 @@ fn answer(request: Request<'_>, place: &Place<'_>) -> Option<Answer> {
         Some(_) => Some(Answer::Redirected),
         // Its header is about to be sent.
         None if upstream.is_some_and(|upstream| upstream.is_under_way()) => Some(Answer::Passed),
-        None if request.is_on_error_page() => None,
-        None => Some(Answer::Redirected),
+        None if upstream.is_some_and(|upstream| upstream.is_redirected()) => {
+            Some(Answer::Redirected)
+        }
+        None => None,
     }
 }
 

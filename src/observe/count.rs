@@ -77,12 +77,18 @@ fn count_header(place: Place<'_>, request: Request<'_>) {
 
 /// Counts a request whose upstream has an address that was made at run time, and that was given up
 /// before anything came of it: nothing could watch that. Called in the log phase. Where a header was
-/// sent on, it was watched, and another module stands in front of the hook.
+/// sent on, or its end was noted, it was watched, and another module stands in front of the hook.
 pub(crate) fn count_unwatched(request: Request<'_>, upstream: Upstream<'_>) {
     let enabled = request.loc_conf().is_some_and(|conf| conf.enabled());
     let asked = !request.states().is_empty() && request.cached_status().is_none();
     let watched = upstream.has_group() || upstream.header_sent();
-    if enabled && asked && !watched && !request.is_post_action() {
+    if !enabled || !asked || watched || request.is_post_action() {
+        return;
+    }
+    let ended = hooks::with(request, |diagnosis| {
+        diagnosis.known(upstream.id()).is_some_and(|group| group.ended.is_some())
+    });
+    if !ended.is_ok_and(|ended| ended == Some(true)) {
         count(request, upstream, false);
     }
 }

@@ -201,7 +201,7 @@ fn report(peer: &Peer) -> PeerReport {
         unavailable_for: state.unavailable_for,
         backup: state.backup,
         max_fails: state.max_fails,
-        fail_timeout: state.fail_timeout,
+        counted: peer.counted(),
         last_cause: None,
         last_failed: None,
     }

@@ -6,7 +6,7 @@ use std::collections::hash_map::Entry;
 use diagnosis::peer::{Peer, State};
 use diagnosis::query::{self, Format};
 use diagnosis::zone::ring;
-use diagnosis::{Module, PeerState, Snapshot, Upstream, Zone, exposition};
+use diagnosis::{Module, PeerState, Seconds, Snapshot, Upstream, Zone, exposition};
 
 use crate::directives::MainConf;
 use crate::ffi::request::Request;
@@ -71,10 +71,10 @@ fn add_states(main: &MainConf, upstreams: &mut [Upstream]) {
     let mut groups: HashMap<&str, Vec<Peer>> = main.groups.peers().collect();
     for upstream in upstreams {
         let peers = groups.remove(upstream.name.as_str()).unwrap_or_default();
-        let mut known: HashMap<&str, PeerState> = HashMap::with_capacity(peers.len());
+        let mut known: HashMap<&str, (PeerState, Seconds)> = HashMap::with_capacity(peers.len());
         for peer in &peers {
-            let report = peer.report();
-            let is_up = report.state == State::Up;
+            let report = (peer.report(), peer.counted());
+            let is_up = report.0.state == State::Up;
             // Servers can have one address: nginx may choose it if it may choose any of them.
             match known.entry(&peer.name) {
                 Entry::Vacant(place) => drop(place.insert(report)),
@@ -84,9 +84,10 @@ fn add_states(main: &MainConf, upstreams: &mut [Upstream]) {
         }
         for shown in &mut upstream.peers {
             let mut explained = false;
-            if let Some(report) = shown.peer.as_deref().and_then(|name| known.get(name)) {
-                let explains = |left| shown.history.explains(left, report.fail_timeout);
-                explained = report.unavailable_for.is_some_and(explains);
+            let report = shown.peer.as_deref().and_then(|name| known.get(name));
+            if let Some((report, counted)) = report {
+                let is_out = report.state == State::Unavailable;
+                explained = is_out && shown.history.explains(*counted);
                 shown.state = Some(report.state);
                 shown.unavailable_for = report.unavailable_for;
                 shown.backup = report.backup;

@@ -91,15 +91,14 @@ fn peers_with_and_without_parameters() {
 /// that was over long before.
 #[test]
 fn what_took_a_peer_out() {
-    let report = |unavailable_for: Option<u64>, last_failed, taken_out| {
-        let state = if unavailable_for.is_some() { State::Unavailable } else { State::Up };
+    let report = |state, counted, last_failed, taken_out| {
         let mut report = PeerReport {
             peer: "10.0.3.7:8080".into(),
             state,
-            unavailable_for: unavailable_for.map(Seconds::Whole),
+            unavailable_for: None,
             backup: false,
             max_fails: 1,
-            fail_timeout: Seconds::Whole(10),
+            counted: Seconds::Whole(counted),
             last_cause: None,
             last_failed: None,
         };
@@ -112,9 +111,10 @@ fn what_took_a_peer_out() {
         });
         report.last_cause
     };
-    assert_eq!(report(Some(7), 3, 3), Some(Cause::ConnectionRefused));
-    // One that was under way came after it, which nginx counts.
-    assert_eq!(report(Some(7), 12, 12), Some(Cause::ConnectionRefused));
-    assert_eq!(report(Some(7), 16, 16), None);
-    assert_eq!(report(None, 16, 16), Some(Cause::ClosedInHeader));
+    assert_eq!(report(State::Unavailable, 3, 3, 8), Some(Cause::ConnectionRefused));
+    // Noted when its request ended, and counted in whole seconds.
+    assert_eq!(report(State::Unavailable, 30, 3, 8), Some(Cause::ConnectionRefused));
+    assert_eq!(report(State::Unavailable, 2, 3, 8), Some(Cause::ConnectionRefused));
+    assert_eq!(report(State::Unavailable, 1, 3, 8), None);
+    assert_eq!(report(State::Up, 1, 3, 8), Some(Cause::ClosedInHeader));
 }

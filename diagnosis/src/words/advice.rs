@@ -13,11 +13,11 @@ use crate::protocol::{self, Mismatch};
 use crate::tls;
 
 /// That it is a socket is not known: `connect` says the same of every other file.
-const REFUSED_UNIX: &str = "The file is there and nobody listens: start the upstream (ss -lx lists who listens), or, if the \
-     file is no socket (ls -l), correct the path.";
+const REFUSED_UNIX: &str = "Nobody listens on the socket: start the upstream (ss -lx lists who listens), or, if the file is no \
+     socket (ls -l), correct the path.";
 
 const FORBIDDEN_UNIX: &str = "The worker's user needs write permission on the socket and search permission on its directories. \
-     If it has both, SELinux forbids it (ausearch -m avc).";
+     If it has both, SELinux or AppArmor forbids it (ausearch -m avc, journalctl -k).";
 
 const FORBIDDEN: &str = "A rule on this host forbids it: look at the firewall (nft list ruleset), the routes (ip route get) and \
      SELinux (setsebool httpd_can_network_connect on).";

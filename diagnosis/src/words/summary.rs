@@ -262,8 +262,11 @@ fn stream_reset<'a>(facts: &Facts<'_, 'a>) -> Option<Phrase<'a>> {
         Sign::Stream => " reset the HTTP/2 stream (RST_STREAM)",
         Sign::Connection => " ended the HTTP/2 connection (GOAWAY)",
     });
-    let name = http2::error_name(code).map(|name| parts![Word(name), " "]);
-    Some(say![facts.arena, facts.peer(), ended, " with the error code ", name, "(", code, ")"])
+    let what = match http2::error_name(code) {
+        Some(name) => say![facts.arena, Word(name), " (", code, ")"],
+        None => say![facts.arena, code],
+    };
+    Some(say![facts.arena, facts.peer(), ended, " with the error code ", what])
 }
 
 fn bytes(n: u64) -> impl Say + Copy {
@@ -297,21 +300,12 @@ fn timed_out<'a>(facts: &Facts<'_, 'a>) -> Option<Phrase<'a>> {
                 Some(false) => ", and its host has not acknowledged all of the request",
                 None => "",
             });
-            match failed.bytes_received {
-                Some(part @ 1..) => {
-                    let part = bytes(part);
-                    say![
-                        facts.arena,
-                        peer,
-                        " sent no complete response header ",
-                        late,
-                        ", only ",
-                        part,
-                        arrived
-                    ]
-                }
-                _ => say![facts.arena, peer, " sent no response header ", late, arrived],
-            }
+            let came = failed.bytes_received.filter(|came| *came > 0);
+            let complete = Ours(if came.is_some() { " complete" } else { "" });
+            // With these, what came can be other frames than those of a header.
+            let framed = matches!(facts.module, Some("grpc" | "proxy_v2" | "fastcgi"));
+            let only = came.filter(|_| !framed).map(|part| parts![", only ", bytes(part)]);
+            say![facts.arena, peer, " sent no", complete, " response header ", late, only, arrived]
         }
         _ => {
             let silent = failed.tcp.as_ref().and_then(|tcp| tcp.idle).map(Seconds::millis);

@@ -106,7 +106,7 @@ fn peer(state: State, last_cause: Option<Cause>) -> PeerReport {
         unavailable_for: None,
         backup: false,
         max_fails: 1,
-        fail_timeout: Seconds::Whole(10),
+        counted: Seconds::Whole(0),
         last_cause,
         last_failed: None,
     }
@@ -151,7 +151,7 @@ fn connections() {
     let unix = Attempt { peer: Some("unix:/run/a.sock".into()), ..attempt() };
     assert_eq!(
         case(Cause::ConnectionRefused, unix).advice(),
-        "The file is there and nobody listens: start the upstream (ss -lx lists who listens), or, if the file is no socket (ls -l), correct the path."
+        "Nobody listens on the socket: start the upstream (ss -lx lists who listens), or, if the file is no socket (ls -l), correct the path."
     );
 }
 
@@ -280,7 +280,7 @@ fn names_in_messages() {
         (
             Cause::StreamReset,
             "upstream sent goaway with error 99",
-            "10.0.3.7:8080 ended the HTTP/2 connection (GOAWAY) with the error code (99).",
+            "10.0.3.7:8080 ended the HTTP/2 connection (GOAWAY) with the error code 99.",
         ),
         (
             Cause::Unknown,

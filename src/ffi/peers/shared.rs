@@ -14,8 +14,9 @@ use crate::ffi::time;
 use crate::ffi::upstream::Upstream;
 use crate::record::SPREAD;
 
-/// Where the peers of a group are in its zone, as they were found last. Most stay there, but nginx
-/// can give others their memory (a `server` with `resolve`): what is found is compared.
+/// Where the peers of a group are in its zone, as they were found a moment ago. Most stay there, but
+/// nginx can take them away and give others their memory (a `server` with `resolve`): so what is found
+/// is compared, and looked up anew.
 #[derive(Default)]
 pub(in crate::ffi) struct Shared {
     /// In the order of their keys, and those with one key in the order of the group.
@@ -30,9 +31,16 @@ struct Known {
     backup: bool,
 }
 
-/// How often the peers of a group are looked up, milliseconds: where one is not found, all are gone
-/// through to find it.
+/// For how long they are known, and how often they are looked up at most, milliseconds: where a peer
+/// is not found, all are gone through to find it.
 const WHILE: u64 = 1_000;
+
+impl Shared {
+    fn is_fresh(&self) -> bool {
+        let since = self.since.get();
+        since.is_some_and(|since| time::current_msec().wrapping_sub(since) < WHILE)
+    }
+}
 
 /// The shared memory of a group's zone, as addresses. `None` if it has none.
 #[cfg(nginx_upstream_zone)]
@@ -54,6 +62,9 @@ pub(super) fn zone(_: &ngx_http_upstream_srv_conf_t) -> Option<Range<usize>> {
 pub(crate) fn shared_state(upstream: Upstream<'_>, name: &str) -> Option<Peer> {
     let zone = zone(upstream.group()?)?;
     let (servers, shared) = (list(upstream)?, shared(upstream)?);
+    if !shared.is_fresh() {
+        return None;
+    }
     let (name, known) = (name.as_bytes(), shared.known.try_borrow().ok()?);
     let key = key(name);
     let alike = known.get(known.partition_point(|known| known.key < key)..)?;
@@ -70,14 +81,10 @@ pub(crate) fn shared_state(upstream: Upstream<'_>, name: &str) -> Option<Peer> {
 /// Looks up where the peers of a group are, if they are shared, and this was not done a moment ago.
 pub(super) fn look_up(upstream: Upstream<'_>) {
     let (Some(servers), Some(shared)) = (list(upstream), shared(upstream)) else { return };
-    let now = time::current_msec();
-    let since = shared.since.get();
-    if upstream.group().and_then(zone).is_none()
-        || since.is_some_and(|since| now.wrapping_sub(since) < WHILE)
-    {
+    if upstream.group().and_then(zone).is_none() || shared.is_fresh() {
         return;
     }
-    shared.since.set(Some(now));
+    shared.since.set(Some(time::current_msec()));
     let mut all = Vec::new();
     // SAFETY: lists that nginx made. There is room before the lock is taken, as nothing may be
     // allocated under it; a list that has grown meanwhile is not read to its end.
@@ -119,15 +126,15 @@ unsafe fn numbers_at(
         return None;
     }
     // SAFETY: the zone's memory stays mapped, and all that a peer is made of are integers and
-    // addresses: whatever is there now can be read as one. Its name is only followed within the zone.
-    // What nginx changes it changes under the lock.
+    // addresses: whatever is there now can be read as one, as a copy, of which the name is only
+    // followed within the zone. nginx gives up peers under the lock; what else it changes are numbers.
     unsafe {
         let _lock = ReadLock::take(list);
-        let peer = (at.0 as *const ngx_http_upstream_rr_peer_t).as_ref()?;
+        let peer = (at.0 as *const ngx_http_upstream_rr_peer_t).read_volatile();
         if peer.name.len != name.len() || !holds(peer.name.data as usize, name.len()) {
             return None;
         }
-        (string::bytes(&peer.name) == name).then(|| Numbers::of(peer))
+        (string::bytes(&peer.name) == name).then(|| Numbers::of(&peer))
     }
 }
 

@@ -134,19 +134,22 @@ fn hooks_that_another_module_wraps_with_the_header() {
     let dir = t::temp_dir();
     let [good, bad] = [200, 502].map(|status| Upstream::tcp(script::status(status)));
     let cut = Upstream::tcp(script::partial_body(9, "half", End::Fin));
-    let location = |name: &str, up: &Upstream| {
-        format!("location /{name} {{ set $to {}; proxy_pass http://$to; }}\n", up.addr())
+    let location = |name: &str, addr: &str| {
+        format!("location /{name} {{ set $to {addr}; proxy_pass http://$to; }}\n")
     };
-    let locations =
-        [("good", &good), ("bad", &bad), ("cut", &cut)].map(|(name, up)| location(name, up));
+    let dead = t::refused_port();
+    let addrs =
+        [("good", good.addr()), ("bad", bad.addr()), ("cut", cut.addr()), ("dead", dead.addr())];
+    let locations = addrs.each_ref().map(|(name, addr)| location(name, addr));
     let nginx = Nginx::start(wrapped("WRAP_AT_HEADER", &locations.concat(), dir.path()));
-    for (name, status) in [("good", 200), ("bad", 502), ("cut", 200)] {
+    for (name, status) in [("good", 200), ("bad", 502), ("cut", 200), ("dead", 502)] {
         assert_eq!(nginx.get(&format!("/{name}")).status, status, "{name}");
     }
-    for (up, wanted) in [(&good, [1, 0, 0]), (&bad, [0, 1, 0]), (&cut, [0, 1, 0])] {
-        wait_counts(&nginx, "127.0.0.1", &up.addr(), wanted);
+    for (name, addr) in &addrs {
+        let wanted = if *name == "good" { [1, 0, 0] } else { [0, 1, 0] };
+        wait_counts(&nginx, "127.0.0.1", addr, wanted);
     }
-    assert_eq!(diag::status(&nginx)["totals"]["requests"], 3);
+    assert_eq!(diag::status(&nginx)["totals"]["requests"], 4);
     diag::finish(&nginx);
 }
 

@@ -157,15 +157,19 @@ fn failures_that_take_nobody_out() {
 #[test]
 fn taken_out_by_a_500() {
     let ports = [t::refused_port(), t::refused_port()];
-    let servers = ports.each_ref().map(|port| format!("server {} fail_timeout=1s;", port.addr()));
+    let servers = ports.each_ref().map(|port| format!("server {} fail_timeout=2s;", port.addr()));
     let mut conf = group(&servers.concat());
     conf.servers[0].push_str("proxy_next_upstream error http_500;");
     let nginx = Nginx::start(conf);
     assert_eq!(nginx.get("/").status, 502);
     diag::seen(&nginx, 0).expect("connection_refused", &json!({}));
     let _ups = ports.each_ref().map(|port| Upstream::tcp_at(port, script::status(500)));
-    // Longer than those failures can have them out.
-    std::thread::sleep(std::time::Duration::from_millis(5_500));
+    // Those failures do not have them out any more.
+    t::eventually("the servers are back", std::time::Duration::from_secs(10), || {
+        let status = diag::status(&nginx);
+        let is_up = |port: &t::RefusedPort| diag::peer(&status, "u", &port.addr())["state"] == "up";
+        ports.iter().all(is_up).then_some(())
+    });
     // nginx takes the last one's for an answer, and then that one out.
     assert_eq!(nginx.get("/").status, 500);
     assert_eq!(nginx.get("/").status, 502);

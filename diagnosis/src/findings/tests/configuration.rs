@@ -103,7 +103,7 @@ fn ejected_healthy_before() {
         unavailable_for: None,
         backup: false,
         max_fails: 1,
-        fail_timeout: Seconds::Whole(10),
+        counted: Seconds::Whole(0),
         last_cause,
         last_failed: None,
     };

@@ -86,7 +86,7 @@ fn names_that_were_told_or_not() {
     assert_eq!(mismatch(Some(true)), "Set grpc_ssl_name to a name that the certificate has.");
     let set = "Set grpc_ssl_server_name on: nginx did not tell the name,";
     assert!(mismatch(Some(false)).starts_with(set));
-    assert!(mismatch(None).starts_with("If grpc_ssl_server_name is off, set it on first"));
+    assert!(mismatch(None).starts_with("If grpc_ssl_server_name is off, turn it on first"));
     for (cause, alert) in [(Cause::TlsClosed, None), (Cause::TlsAlertReceived, Some(112))] {
         for (told, proposed) in [(Some(true), false), (Some(false), true)] {
             let said = said(cause, "proxy", told, alert);
