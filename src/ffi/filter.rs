@@ -111,5 +111,5 @@ unsafe fn came(r: *mut ngx_http_request_t) -> bool {
         return false;
     }
     // SAFETY: no reference into the upstream request is held here (Upstream keeps a pointer).
-    unsafe { (*r).upstream.as_mut() }.is_some_and(watch::hook)
+    unsafe { (*r).upstream.as_mut() }.is_some_and(|u| hooks::hook(request, upstream.id(), u))
 }

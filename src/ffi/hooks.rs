@@ -9,7 +9,10 @@ use std::ffi::c_void;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use nginx_sys::{NGX_OK, ngx_http_request_t, ngx_int_t, ngx_pool_cleanup_add, ngx_pool_cleanup_t};
+use nginx_sys::{
+    NGX_OK, ngx_http_request_t, ngx_http_upstream_t, ngx_int_t, ngx_pool_cleanup_add,
+    ngx_pool_cleanup_t,
+};
 
 use super::guard::{guard, guard_or};
 use super::request::Request;
@@ -132,17 +135,31 @@ pub(crate) fn hook_finalize(request: Request<'_>, upstream: Upstream<'_>) {
     // What passed by peer.init is watched from there. If no hook stands any more, another module's
     // function does, which calls the hook: that one is not the protocol module's.
     let passed = !u.upstream.is_null() && u.peer.get.is_some();
-    let hooked = if passed { watch::is_hooked(u) } else { watch::hook(u) };
-    if hooked {
-        return;
+    if passed && !watch::is_hooked(u) {
+        hook_with(request, upstream.id(), u);
+    } else if !passed {
+        hook(request, upstream.id(), u);
     }
-    let Some(original) = u.finalize_request else { return };
-    let Some(kept) = keep(request) else { return };
-    let Ok(mut originals) = kept.originals.try_borrow_mut() else { return };
-    if originals.iter().all(|(id, _)| *id != upstream.id()) {
-        originals.push((upstream.id(), original));
-        u.finalize_request = Some(finalize_other);
+}
+
+/// Hooks the end of an upstream request of any kind. Whether a hook stands there now: not if memory is
+/// short.
+pub(super) fn hook(request: Request<'_>, id: UpstreamId, u: &mut ngx_http_upstream_t) -> bool {
+    watch::hook(u) || hook_with(request, id, u)
+}
+
+/// As [`hook`], with the function that stands there kept for this request.
+#[cold]
+fn hook_with(request: Request<'_>, id: UpstreamId, u: &mut ngx_http_upstream_t) -> bool {
+    let Some(original) = u.finalize_request else { return false };
+    let Some(kept) = keep(request) else { return false };
+    let Ok(mut originals) = kept.originals.try_borrow_mut() else { return false };
+    if originals.iter().any(|(known, _)| *known == id) {
+        return false;
     }
+    originals.push((id, original));
+    u.finalize_request = Some(finalize_other);
+    true
 }
 
 /// Stands in `u->finalize_request` for the function of a usual protocol module ([`watch`]).

@@ -6,6 +6,7 @@
 //! hooks the end of the upstream request. Neither allocates: the functions that hooks replace are few,
 //! and kept once.
 
+use std::ffi::c_void;
 use std::ptr::{NonNull, addr_of};
 use std::slice;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -137,6 +138,11 @@ impl<const N: usize> Known<N> {
         self.0[AT].load(Ordering::Relaxed)
     }
 
+    /// Whether it has a place.
+    fn has(&self, function: usize) -> bool {
+        self.0.iter().any(|known| known.load(Ordering::Relaxed) == function)
+    }
+
     /// The place of a function, which is given a free one if it has none.
     fn place(&self, function: usize) -> Option<usize> {
         self.0.iter().position(|known| {
@@ -229,8 +235,11 @@ unsafe fn watch_usual(r: *mut ngx_http_request_t) -> bool {
 unsafe fn watch_any(r: *mut ngx_http_request_t) {
     // SAFETY: as there.
     unsafe {
-        if is_diagnosed(Request::of_handler(r)) {
-            hook(&mut *(*r).upstream);
+        let request = Request::of_handler(r);
+        if is_diagnosed(request)
+            && let Some(upstream) = request.upstream()
+        {
+            hooks::hook(request, upstream.id(), &mut *(*r).upstream);
         }
     }
 }
@@ -296,14 +305,45 @@ pub(super) fn hook(u: &mut ngx_http_upstream_t) -> bool {
         return true;
     }
     let Some(current) = u.finalize_request.map(|function| function as usize) else { return false };
+    let tag = u.output.tag as usize;
+    if is_foreign(tag, current) {
+        return false;
+    }
     let own = FINALIZES.place(current).and_then(|at| FINALIZE_HOOKS.get(at)).copied();
     // Kept by its module in any case: where other modules come between, a hook finds it by that.
-    let other = hook_other(u.output.tag as usize, current);
+    let other = hook_other(tag, current);
     let hook = own.or(other);
     if let Some(hook) = hook {
         u.finalize_request = Some(hook);
     }
     hook.is_some()
+}
+
+/// Functions that are known to be another module's than that of the protocol.
+static FOREIGN: Known<4> = Known::none();
+
+/// Whether a function is another module's than that of the protocol, which has put it there. Such a one
+/// may come to stand in front of the hook once more, and call it for ever: so it is kept for one request.
+/// It can be told where it is in another library.
+fn is_foreign(tag: usize, function: usize) -> bool {
+    if FINALIZES.has(function) {
+        return false;
+    }
+    if FOREIGN.has(function) {
+        return true;
+    }
+    let foreign = library(tag) != library(function);
+    foreign && FOREIGN.place(function).is_some()
+}
+
+/// Where the library begins, or the program, that an address is in (dladdr(3)).
+fn library(address: usize) -> Option<usize> {
+    let mut info = std::mem::MaybeUninit::<libc::Dl_info>::zeroed();
+    // SAFETY: any address may be asked about; the answer is zeros, which are valid, or written.
+    unsafe {
+        let found = libc::dladdr(address as *const c_void, info.as_mut_ptr()) != 0;
+        found.then(|| info.assume_init().dli_fbase as usize)
+    }
 }
 
 /// The hook for a function of a module at an address. A module that sets another function for some

@@ -86,6 +86,8 @@ fn hooks_that_another_module_wraps_see_an_end_once() {
     for (when, first) in [
         ("WRAP_AT_INIT", vec![]),
         ("WRAP_AT_INIT", others()),
+        ("WRAP_AROUND_INIT", vec![]),
+        ("WRAP_AROUND_INIT", others()),
         ("WRAP_AT_GET", vec![]),
         ("WRAP_AT_GET", others()),
     ] {

@@ -1,8 +1,9 @@
 /*
  * A module as third parties write them: it puts a function of its own around
  * u->finalize_request, and keeps the one before it in the request's context. When it does that says
- * a macro: WRAP_AT_INIT, in peer.init, which it replaces in every group; WRAP_AT_GET, in peer.get
- * for every attempt, unless its own is there already; WRAP_AT_HEADER, in a header filter.
+ * a macro: WRAP_AT_INIT, in peer.init, which it replaces in every group; WRAP_AROUND_INIT, there
+ * before the one it replaces is called, and after that again; WRAP_AT_GET, in peer.get for every
+ * attempt; WRAP_AT_HEADER, in a header filter. Where its own function is in place it leaves it.
  */
 
 #include <ngx_config.h>
@@ -152,12 +153,18 @@ init_peer(ngx_http_request_t *r, ngx_http_upstream_srv_conf_t *us)
 
     for (i = 0; i < ngroups && groups[i].group != us; i++) { /* void */ }
 
+#ifdef WRAP_AROUND_INIT
+    if (wrap(r) != NGX_OK) {
+        return NGX_ERROR;
+    }
+#endif
+
     rc = groups[i].init(r, us);
     if (rc != NGX_OK) {
         return rc;
     }
 
-#if defined(WRAP_AT_INIT) || defined(WRAP_AT_GET)
+#if defined(WRAP_AT_INIT) || defined(WRAP_AROUND_INIT) || defined(WRAP_AT_GET)
     rc = wrap(r);
 #endif
 
