@@ -68,7 +68,7 @@ fn give_up(nginx: &Nginx, requests: usize) -> Instant {
 
 /// How often requests are given up until that is told as a timeout. Of what a supervisor closes in
 /// one look nothing shows that it closes what is too old; few rounds are within one.
-const ROUNDS: usize = 6;
+const ROUNDS: usize = 12;
 
 /// Has requests given up, round by round when the server is ready, until the operator is told that
 /// it has a timeout for them, which is this one. Before that he is told that it may.
