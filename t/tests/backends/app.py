@@ -4,6 +4,9 @@ import os
 import sys
 import time
 
+# A worker of gunicorn's is said to boot some time before it can take a request.
+print("loaded by", os.getpid(), file=sys.stderr, flush=True)
+
 
 def application(environ, start_response):
     path = environ["PATH_INFO"].strip("/")

@@ -13,6 +13,9 @@ use crate::{answer, ask, ask_with, expect_age, give_up_until_told, told};
 
 const WORKERS: usize = 8;
 
+/// What a worker says when it can take requests.
+const LOADED: &str = "loaded by ";
+
 /// The timeout in seconds unless another is set.
 const USUAL: &str = "30";
 
@@ -25,7 +28,7 @@ fn gunicorn_at(addr: &str, workers: usize, timeout: &str) -> Backend {
     let number = workers.to_string();
     let args = ["--bind", addr, "--workers", &number, "--timeout", timeout, "app:application"];
     let gunicorn = Backend::start("gunicorn", &args, &[("app.py", include_str!("app.py"))]);
-    gunicorn.wait_for("Booting worker", workers);
+    gunicorn.wait_for(LOADED, workers);
     gunicorn
 }
 
@@ -51,7 +54,7 @@ fn worker(gunicorn: &Backend, path: &str, n: usize) -> u32 {
 fn gives_up_what_takes_too_long() {
     let port = Reservation::v4().expect("a port");
     let gunicorn = gunicorn(&port, WORKERS, "2");
-    let nginx = nginx(&port);
+    let start = || nginx(&port);
     let check = |seen: &diag::Seen, sent: Instant| {
         let attempt = json!({
             "peer": port.addr().to_string(), "cause": "closed_before_response",
@@ -66,10 +69,9 @@ fn gives_up_what_takes_too_long() {
         expect_age(seen, 1.9, sent);
         told(seen, &["closed the connection without sending"], &[]);
     };
-    let ready = |round: usize| drop(gunicorn.wait_for("Booting worker", WORKERS * (round + 1)));
-    give_up_until_told(&nginx, WORKERS, "the supervisor that kills workers", ready, check);
+    let ready = |round: usize| drop(gunicorn.wait_for(LOADED, WORKERS * (round + 1)));
+    give_up_until_told(start, WORKERS, "the supervisor that kills workers", ready, check);
     gunicorn.wait_for("WORKER TIMEOUT", WORKERS);
-    diag::finish(&nginx);
 }
 
 /// Guards against the ways in which the end of a process shows being told as something else: with

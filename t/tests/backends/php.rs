@@ -165,7 +165,7 @@ fn script_takes_too_much_memory() {
 fn gives_up_what_takes_too_long() {
     const WORKERS: usize = 8;
     let php = php(WORKERS, "request_terminate_timeout = 2");
-    let nginx = nginx(&php);
+    let start = || nginx(&php);
     let check = |seen: &diag::Seen, sent: Instant| {
         let attempt = json!({
             "cause": "connection_reset", "errno": ECONNRESET, "reused": false,
@@ -180,7 +180,6 @@ fn gives_up_what_takes_too_long() {
         told(seen, &["reset the connection", "s after the request was sent"], &[]);
     };
     let ready = |round: usize| drop(php.wait_for("started", WORKERS * round));
-    give_up_until_told(&nginx, WORKERS, "PHP-FPM's request_terminate_timeout", ready, check);
+    give_up_until_told(start, WORKERS, "PHP-FPM's request_terminate_timeout", ready, check);
     php.wait_for("execution timed out", WORKERS);
-    diag::finish(&nginx);
 }

@@ -23,10 +23,12 @@ fn gives_up_what_takes_too_long() {
         args.split(' ').chain(["--socket", &addr, "--processes", &workers]).collect();
     let uwsgi = Backend::start("uwsgi-core", &args, &[("app.py", include_str!("app.py"))]);
     uwsgi.wait_for("spawned uWSGI worker", WORKERS);
-    let nginx = Nginx::start(diag::conf(format!(
-        "location / {{ uwsgi_pass {addr}; uwsgi_param PATH_INFO $uri;
-                       uwsgi_param REQUEST_METHOD $request_method; }}"
-    )));
+    let start = || {
+        Nginx::start(diag::conf(format!(
+            "location / {{ uwsgi_pass {addr}; uwsgi_param PATH_INFO $uri;
+                           uwsgi_param REQUEST_METHOD $request_method; }}"
+        )))
+    };
     let check = |seen: &diag::Seen, sent: Instant| {
         let attempt = json!({
             "peer": addr, "cause": "closed_before_response", "reused": false, "errno": null,
@@ -42,7 +44,6 @@ fn gives_up_what_takes_too_long() {
         told(seen, &["closed the connection without sending"], &[]);
     };
     let ready = |round: usize| drop(uwsgi.wait_for("Respawned uWSGI worker", WORKERS * round));
-    give_up_until_told(&nginx, WORKERS, "uWSGI's harakiri", ready, check);
+    give_up_until_told(start, WORKERS, "uWSGI's harakiri", ready, check);
     uwsgi.wait_for("HARAKIRI ON WORKER", WORKERS);
-    diag::finish(&nginx);
 }
