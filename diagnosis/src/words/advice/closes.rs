@@ -1,7 +1,7 @@
 //! What to do where the upstream closed or reset the connection.
 
 use super::super::Facts;
-use super::super::phrase::{Ours, Phrase, say};
+use super::super::phrase::{Ours, Phrase, Say, parts, say};
 use crate::cause::Phase;
 use crate::protocol;
 use crate::zone::{SHORTEST, idle, worked_on};
@@ -24,7 +24,7 @@ const KILLED_OR_BETWEEN: &str = "Look for a crash or a worker that was killed (o
      supervisor; a segfault) in the upstream's log at that moment, or a device between that resets.";
 
 /// At once.
-const CRASHED: &str = "Look for a crash, a worker that was killed or a timeout of its own in the upstream's log at that moment.";
+const CRASHED: &str = "Look for a crash, a worker that was killed or a timeout of its own in the upstream's log at that moment";
 
 /// While the request was being sent.
 const REFUSED_BODY: &str = "See the upstream's log: one that refuses a large body (its limit of the request's size) resets the \
@@ -51,13 +51,8 @@ pub(super) fn closed<'a>(facts: &Facts<'_, 'a>) -> Option<Phrase<'a>> {
         return Some(say![facts.arena, Ours(KILLED)]);
     }
     Some(match wants_tls(facts)? {
-        Wants::Tls(scheme) => say![
-            facts.arena,
-            "Look for a crash, a worker that was killed or a timeout of its own in the upstream's log at that moment; if the port is for TLS, use ",
-            Ours(scheme),
-            " in proxy_pass."
-        ],
-        Wants::No => say![facts.arena, Ours(CRASHED)],
+        Wants::Tls(scheme) => say![facts.arena, Ours(CRASHED), or_tls(scheme)],
+        Wants::No => say![facts.arena, Ours(CRASHED), "."],
     })
 }
 
@@ -73,9 +68,8 @@ pub(super) fn reset<'a>(facts: &Facts<'_, 'a>) -> Option<Phrase<'a>> {
     match (tls, sending) {
         (Some(Wants::Tls(scheme)), true) => Some(say![
             facts.arena,
-            "See the upstream's log: one that refuses a large body, or crashes, resets the connection like this; if the port is for TLS, use ",
-            Ours(scheme),
-            " in proxy_pass."
+            "See the upstream's log: one that refuses a large body, or crashes, resets the connection like this",
+            or_tls(scheme)
         ]),
         (_, true) => Some(say![facts.arena, Ours(REFUSED_BODY)]),
         (_, false) if facts.is_unix() => Some(say![facts.arena, Ours(KILLED)]),
@@ -84,12 +78,16 @@ pub(super) fn reset<'a>(facts: &Facts<'_, 'a>) -> Option<Phrase<'a>> {
         }
         (Some(Wants::Tls(scheme)), false) => Some(say![
             facts.arena,
-            "Look for a crash or a killed worker in the upstream's log, or for a device between that resets connections; if the port is for TLS, use ",
-            Ours(scheme),
-            " in proxy_pass."
+            "Look for a crash or a killed worker in the upstream's log, or for a device between that resets connections",
+            or_tls(scheme)
         ]),
         _ => None,
     }
+}
+
+/// What ends an advice where the port may want TLS.
+fn or_tls(scheme: &'static str) -> impl Say + Copy {
+    parts!["; if the port is for TLS, use ", Ours(scheme), " in proxy_pass."]
 }
 
 /// Whether the port may want TLS.
